@@ -1,1 +1,21 @@
+//! The one path from a device to the broker and back: credential, principal, permit, publication, receipt.
+//!
+//! Owns the ports that brokers and grant sources implement, the check of a payload against its channel, and the fan-out
+//! from one stream of deliveries to many bounded queues.
+//! Must not know: a device protocol, AMQP, Kubernetes.
 
+mod bridge;
+mod clock;
+mod fanout;
+mod grants;
+mod metrics;
+mod payload;
+mod port;
+mod subscription;
+
+pub use bridge::{Bridge, BridgeParts, Draft};
+pub use clock::{Clock, SystemClock};
+pub use fanout::{Attachment, DeliveryQueue, Fanout, QueueEvent, QueueLimits};
+pub use grants::{GrantSource, Grants, StaleTable};
+pub use port::{BoxFuture, Broker, Delivery, Publication, Publisher, Receipt, Subscriber, Unavailable};
+pub use subscription::{Subscription, SubscriptionEnd, SubscriptionEvent};

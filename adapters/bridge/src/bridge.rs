@@ -1,0 +1,192 @@
+//! The path itself: each step takes what the step before yielded, so none can be left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use tidegate_model::{
+    Action, ContentType, Credential, Message, MessageId, Operation, Permit, Principal, Protocol, Refusal, Timestamp,
+    Topic, TopicFilter,
+};
+
+use crate::clock::Clock;
+use crate::grants::GrantSource;
+use crate::metrics::{Metrics, OutcomeLabels, ProtocolLabels};
+use crate::payload;
+use crate::port::{Publication, Publisher, Receipt, Subscriber, Unavailable};
+use crate::subscription::{Subscription, SubscriptionParts};
+
+/// What a bridge stands on.
+pub struct BridgeParts {
+    /// Who may do what.
+    pub grants: Arc<dyn GrantSource>,
+    /// Takes messages.
+    pub publisher: Arc<dyn Publisher>,
+    /// Delivers messages.
+    pub subscriber: Arc<dyn Subscriber>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds on what is read of a SenML pack.
+    pub senml_limits: tidegate_senml::Limits,
+}
+
+/// What a face knows of a message before it is published.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Unique per message.
+    pub id: MessageId,
+    /// The device's bytes.
+    pub payload: Bytes,
+    /// As [`Bridge::admit`] found it.
+    pub content_type: ContentType,
+    /// The face.
+    pub protocol: Protocol,
+    /// How long the message is worth delivering, if not for ever.
+    pub expires_in: Option<Duration>,
+    /// The device's W3C trace context.
+    pub traceparent: Option<Box<str>>,
+}
+
+/// Takes devices' operations from every face to one broker.
+pub struct Bridge {
+    parts: BridgeParts,
+    metrics: Arc<Metrics>,
+}
+
+impl Bridge {
+    /// A bridge over `parts`, its metrics in `registry`.
+    #[must_use]
+    pub fn new(parts: BridgeParts, registry: &mut Registry) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        metrics.register(registry);
+        Self { parts, metrics }
+    }
+
+    /// The time of day, for what a face stamps.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Who shows this credential.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`].
+    pub fn authenticate(&self, credential: &Credential<'_>) -> Result<Principal, Refusal> {
+        self.parts.grants.table().authenticate(credential, self.now())
+    }
+
+    /// The right to publish to `topic`.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], or [`Refusal::Unauthenticated`] when the key has ended since.
+    pub fn permit(&self, principal: &Principal, topic: Topic) -> Result<Permit, Refusal> {
+        self.parts.grants.table().authorize(principal, Action::Publish, topic, self.now())
+    }
+
+    /// Everything that can be said of a payload before it is read: the content type it will carry, or why it is not
+    /// wanted. `payload_bytes` is what the device announced, if it did.
+    ///
+    /// # Errors
+    /// [`Refusal::ContentTypeNotAdmitted`], [`Refusal::PayloadTooLarge`].
+    pub fn admit(
+        &self,
+        permit: &Permit,
+        content_type: Option<&str>,
+        payload_bytes: Option<u64>,
+    ) -> Result<ContentType, Refusal> {
+        let policy = permit.payload();
+        let content_type = match content_type {
+            None => policy.content_type.clone(),
+            Some(text) => ContentType::parse(text)
+                .ok()
+                .filter(|parsed| policy.admits(parsed))
+                .ok_or(Refusal::ContentTypeNotAdmitted)?,
+        };
+        payload::check_size(payload_bytes.unwrap_or(0), policy)?;
+        Ok(content_type)
+    }
+
+    /// Publishes one message, and returns a receipt only when the broker has confirmed it.
+    ///
+    /// # Errors
+    /// Whatever the payload, the grants in force by now, or the broker object to.
+    pub async fn publish(&self, principal: &Principal, permit: Permit, draft: Draft) -> Result<Receipt, Refusal> {
+        let protocol = draft.protocol;
+        let payload_bytes = draft.payload.len() as u64;
+        let outcome = self.try_publish(principal, permit, draft).await;
+        if outcome.is_ok() {
+            self.metrics.payload_bytes.get_or_create(&ProtocolLabels::of(protocol)).inc_by(payload_bytes);
+        }
+        self.count_publish(protocol, &outcome);
+        outcome
+    }
+
+    /// Counts a publish that a face refused before it came to [`Bridge::publish`].
+    pub fn count_refused_publish(&self, protocol: Protocol, refusal: &Refusal) {
+        self.count_publish::<()>(protocol, &Err(refusal.clone()));
+    }
+
+    fn count_publish<T>(&self, protocol: Protocol, outcome: &Result<T, Refusal>) {
+        self.metrics.publishes.get_or_create(&OutcomeLabels::of(protocol, outcome)).inc();
+    }
+
+    async fn try_publish(&self, principal: &Principal, permit: Permit, draft: Draft) -> Result<Receipt, Refusal> {
+        let policy = permit.payload();
+        if !policy.admits(&draft.content_type) && draft.content_type != policy.content_type {
+            return Err(Refusal::ContentTypeNotAdmitted);
+        }
+        payload::check(&draft.payload, &draft.content_type, policy, &self.parts.senml_limits)?;
+        let now = self.now();
+        let permit = self.parts.grants.table().renew(permit, principal, now)?;
+        let Draft { id, payload, content_type, protocol, expires_in, traceparent } = draft;
+        let message = Message { id, payload, content_type, protocol, received_at: now, expires_in, traceparent };
+        let publication = Publication::new(permit, message);
+        self.parts.publisher.publish(publication).await.map_err(|away| unavailable(away, Operation::Publish))
+    }
+
+    /// Opens a subscription to what `filter` matches. It receives what is confirmed after this returns.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], [`Refusal::Unauthenticated`], or [`Refusal::BrokerUnavailable`].
+    pub async fn subscribe(
+        &self,
+        principal: &Principal,
+        filter: TopicFilter,
+        protocol: Protocol,
+    ) -> Result<Subscription, Refusal> {
+        let outcome = self.try_subscribe(principal, filter, protocol).await;
+        self.metrics.subscribes.get_or_create(&OutcomeLabels::of(protocol, &outcome)).inc();
+        outcome
+    }
+
+    async fn try_subscribe(
+        &self,
+        principal: &Principal,
+        filter: TopicFilter,
+        protocol: Protocol,
+    ) -> Result<Subscription, Refusal> {
+        let changes = self.parts.grants.changes();
+        let permit = self.parts.grants.table().authorize_filter(principal, filter.clone(), self.now())?;
+        let queue =
+            self.parts.subscriber.subscribe(permit).await.map_err(|away| unavailable(away, Operation::Subscribe))?;
+        Ok(Subscription::new(SubscriptionParts {
+            queue,
+            principal: principal.clone(),
+            filter,
+            protocol,
+            grants: Arc::clone(&self.parts.grants),
+            changes,
+            clock: Arc::clone(&self.parts.clock),
+            metrics: Arc::clone(&self.metrics),
+        }))
+    }
+}
+
+fn unavailable(away: Unavailable, operation: Operation) -> Refusal {
+    Refusal::BrokerUnavailable { operation, retry_after: away.retry_after }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! From one stream of deliveries to many subscribers: a trie over the levels, and a bounded queue for each.
+//!
+//! A queue that is full ends its subscriber, who reads what it holds and then learns of the end; a gap in the stream
+//! itself is told to all. Nobody misses a message without being told.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tidegate_model::{ChannelId, FilterPermit, SubtopicFilter};
+use tokio::sync::Notify;
+
+use crate::port::Delivery;
+use trie::Trie;
+
+mod trie;
+
+/// What one subscriber may leave unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Deliveries in the queue.
+    pub deliveries_max: usize,
+    /// Bytes of their payloads; one delivery always fits an empty queue.
+    pub bytes_max: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { deliveries_max: 1_024, bytes_max: 4 * 1_024 * 1_024 }
+    }
+}
+
+/// What a subscriber reads from its queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueEvent {
+    /// A message.
+    Delivery(Arc<Delivery>),
+    /// Messages may be missing between what came before and what comes after: the link to the broker was lost.
+    Gap,
+    /// The queue was full and has ended; nothing comes after.
+    Overrun,
+}
+
+#[derive(Default)]
+struct QueueState {
+    events: VecDeque<QueueEvent>,
+    payload_bytes: usize,
+    ended: bool,
+}
+
+/// The queue of one subscriber.
+struct Queue {
+    state: Mutex<QueueState>,
+    readable: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a delivery; `false` when this one ended the queue.
+    fn push(&self, delivery: &Arc<Delivery>, limits: &QueueLimits) -> bool {
+        let mut state = self.lock();
+        if state.ended {
+            return true;
+        }
+        let payload_bytes = state.payload_bytes + delivery.message.payload.len();
+        let full = state.events.len() >= limits.deliveries_max
+            || (payload_bytes > limits.bytes_max && !state.events.is_empty());
+        if full {
+            state.ended = true;
+            state.events.push_back(QueueEvent::Overrun);
+        } else {
+            state.payload_bytes = payload_bytes;
+            state.events.push_back(QueueEvent::Delivery(Arc::clone(delivery)));
+        }
+        drop(state);
+        self.readable.notify_one();
+        !full
+    }
+
+    fn push_gap(&self) {
+        let mut state = self.lock();
+        if !state.ended && state.events.back() != Some(&QueueEvent::Gap) {
+            state.events.push_back(QueueEvent::Gap);
+        }
+        drop(state);
+        self.readable.notify_one();
+    }
+
+    fn pop(&self) -> Option<QueueEvent> {
+        let mut state = self.lock();
+        let event = state.events.pop_front();
+        if let Some(QueueEvent::Delivery(delivery)) = &event {
+            state.payload_bytes -= delivery.message.payload.len();
+        }
+        if state.events.is_empty() {
+            state.events.shrink_to(0);
+        }
+        event
+    }
+}
+
+/// Names one subscriber of a [`Fanout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct SubscriberId(u64);
+
+struct Entry {
+    channel: ChannelId,
+    filter: SubtopicFilter,
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    channels: HashMap<ChannelId, Trie<SubscriberId>>,
+    entries: HashMap<SubscriberId, Entry>,
+    next_id: u64,
+}
+
+/// Whether an attachment or its end changes what the channel as a whole needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// The channel has had subscribers before and has some after.
+    Another,
+    /// The first subscriber of the channel came.
+    First,
+}
+
+/// Called with a channel when its last subscriber is gone.
+type Abandoned = Box<dyn Fn(&ChannelId) + Send + Sync>;
+
+/// The subscribers of this process.
+pub struct Fanout {
+    subscribers: RwLock<Subscribers>,
+    limits: QueueLimits,
+    overruns: AtomicU64,
+    gaps: AtomicU64,
+    abandoned: Abandoned,
+}
+
+impl Fanout {
+    /// A fan-out without subscribers. `abandoned` is called, without a lock held, when a channel's last one is gone.
+    #[must_use]
+    pub fn new(limits: QueueLimits, abandoned: impl Fn(&ChannelId) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            subscribers: RwLock::default(),
+            limits,
+            overruns: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            abandoned: Box::new(abandoned),
+        })
+    }
+
+    /// Adds a subscriber. It receives what is delivered after this returns, until its queue is dropped.
+    pub fn attach(self: &Arc<Self>, permit: FilterPermit) -> (DeliveryQueue, Attachment) {
+        let queue = Arc::new(Queue { state: Mutex::default(), readable: Notify::new() });
+        let (channel, filter) = (permit.channel().clone(), permit.filter().clone());
+        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let id = SubscriberId(subscribers.next_id);
+        subscribers.next_id += 1;
+        let trie = subscribers.channels.entry(channel.clone()).or_default();
+        let attachment = if trie.is_empty() { Attachment::First } else { Attachment::Another };
+        trie.insert(&filter, id);
+        subscribers.entries.insert(id, Entry { channel, filter, queue: Arc::clone(&queue) });
+        drop(subscribers);
+        (DeliveryQueue { fanout: Arc::clone(self), id, queue }, attachment)
+    }
+
+    /// Hands a delivery to every subscriber whose filter matches. Never waits.
+    pub fn deliver(&self, delivery: Delivery) {
+        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(trie) = subscribers.channels.get(&delivery.channel) else { return };
+        let delivery = Arc::new(delivery);
+        trie.for_each_match(&delivery.subtopic, &mut |id| {
+            if let Some(entry) = subscribers.entries.get(id)
+                && !entry.queue.push(&delivery, &self.limits)
+            {
+                self.overruns.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Tells every subscriber that messages may be missing here.
+    pub fn mark_gap(&self) {
+        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        if subscribers.entries.is_empty() {
+            return;
+        }
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+        for trie in sorted(subscribers.channels.keys()).into_iter().filter_map(|c| subscribers.channels.get(c)) {
+            trie.for_each(&mut |id| {
+                if let Some(entry) = subscribers.entries.get(id) {
+                    entry.queue.push_gap();
+                }
+            });
+        }
+    }
+
+    /// The channels that have subscribers, in order.
+    #[must_use]
+    pub fn channels(&self) -> Vec<ChannelId> {
+        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        sorted(subscribers.channels.keys()).into_iter().cloned().collect()
+    }
+
+    /// How many subscribers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subscribers.read().unwrap_or_else(PoisonError::into_inner).entries.len()
+    }
+
+    /// Whether there is no subscriber.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many subscribers were ended because their queue was full, ever.
+    #[must_use]
+    pub fn overruns(&self) -> u64 {
+        self.overruns.load(Ordering::Relaxed)
+    }
+
+    /// How many gaps subscribers were told of, ever.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    fn detach(&self, id: SubscriberId) {
+        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(Entry { channel, filter, .. }) = subscribers.entries.remove(&id) else { return };
+        let Some(trie) = subscribers.channels.get_mut(&channel) else { return };
+        trie.remove(&filter, &id);
+        let abandoned = trie.is_empty();
+        if abandoned {
+            subscribers.channels.remove(&channel);
+        }
+        drop(subscribers);
+        if abandoned {
+            (self.abandoned)(&channel);
+        }
+    }
+}
+
+fn sorted<'a>(keys: impl Iterator<Item = &'a ChannelId>) -> Vec<&'a ChannelId> {
+    let mut sorted: Vec<_> = keys.collect();
+    sorted.sort_unstable();
+    sorted
+}
+
+/// The reading end of a subscriber's queue. Dropping it ends the subscription.
+pub struct DeliveryQueue {
+    fanout: Arc<Fanout>,
+    id: SubscriberId,
+    queue: Arc<Queue>,
+}
+
+impl DeliveryQueue {
+    /// Waits for the next event. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> QueueEvent {
+        loop {
+            if let Some(event) = self.queue.pop() {
+                return event;
+            }
+            self.queue.readable.notified().await;
+        }
+    }
+}
+
+impl Drop for DeliveryQueue {
+    fn drop(&mut self) {
+        self.fanout.detach(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

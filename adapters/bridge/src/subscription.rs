@@ -1,0 +1,128 @@
+//! An open subscription: deliveries until the device leaves, its right is withdrawn, or its queue is full.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_model::{Generation, Principal, Protocol, TopicFilter};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::fanout::{DeliveryQueue, QueueEvent};
+use crate::grants::GrantSource;
+use crate::metrics::{EndLabels, Metrics, ProtocolLabels};
+use crate::port::Delivery;
+
+/// Why a subscription ended from our side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SubscriptionEnd {
+    /// The key, the Thing or the grant is gone, or the key's time is over.
+    Revoked,
+    /// The device read too slowly and its queue was full.
+    Overrun,
+}
+
+/// What an open subscription tells its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionEvent {
+    /// A message.
+    Delivery(Arc<Delivery>),
+    /// Messages may be missing here: the link to the broker was lost for a while.
+    Gap,
+    /// Nothing comes after this.
+    Ended(SubscriptionEnd),
+}
+
+pub(crate) struct SubscriptionParts {
+    pub(crate) queue: DeliveryQueue,
+    pub(crate) principal: Principal,
+    pub(crate) filter: TopicFilter,
+    pub(crate) protocol: Protocol,
+    pub(crate) grants: Arc<dyn GrantSource>,
+    pub(crate) changes: watch::Receiver<Generation>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Receives what one filter matches. Dropping it ends the subscription.
+pub struct Subscription {
+    parts: SubscriptionParts,
+    ended: Option<SubscriptionEnd>,
+}
+
+impl Subscription {
+    pub(crate) fn new(parts: SubscriptionParts) -> Self {
+        parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(parts.protocol)).inc();
+        Self { parts, ended: None }
+    }
+
+    /// Waits for the next event. A withdrawn right is told before anything that is still queued. Nothing is lost when
+    /// the future is dropped; after an end, the end again.
+    pub async fn next(&mut self) -> SubscriptionEvent {
+        if let Some(end) = self.ended {
+            return SubscriptionEvent::Ended(end);
+        }
+        loop {
+            if !self.still_allowed() {
+                return self.end(SubscriptionEnd::Revoked);
+            }
+            let key_ends_in = self.key_ends_in();
+            let event = tokio::select! {
+                biased;
+                changed = self.parts.changes.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_source_gone) => return self.end(SubscriptionEnd::Revoked),
+                },
+                () = sleep(key_ends_in) => continue,
+                event = self.parts.queue.next() => event,
+            };
+            match event {
+                QueueEvent::Overrun => return self.end(SubscriptionEnd::Overrun),
+                QueueEvent::Gap => return SubscriptionEvent::Gap,
+                QueueEvent::Delivery(delivery) => {
+                    if delivery.message.is_expired(self.parts.clock.now()) {
+                        continue;
+                    }
+                    self.parts.metrics.deliveries.get_or_create(&ProtocolLabels::of(self.parts.protocol)).inc();
+                    return SubscriptionEvent::Delivery(delivery);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, end: SubscriptionEnd) -> SubscriptionEvent {
+        self.ended = Some(end);
+        self.parts.metrics.subscription_ends.get_or_create(&EndLabels::of(self.parts.protocol, end)).inc();
+        SubscriptionEvent::Ended(end)
+    }
+
+    /// Asks the table in force, and remembers its answer for as long as it is in force.
+    fn still_allowed(&mut self) -> bool {
+        let parts = &mut self.parts;
+        let (table, now) = (parts.grants.table(), parts.clock.now());
+        let Ok(principal) = table.refresh(&parts.principal, now) else { return false };
+        let allowed = table.authorize_filter(&principal, parts.filter.clone(), now).is_ok();
+        parts.principal = principal;
+        allowed
+    }
+
+    fn key_ends_in(&self) -> Option<Duration> {
+        let end = self.parts.principal.not_after()?;
+        // The key is good at its last instant, so wake just after.
+        Some(end.saturating_since(self.parts.clock.now()).saturating_add(Duration::from_millis(1)))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(self.parts.protocol)).dec();
+    }
+}
+
+async fn sleep(span: Option<Duration>) {
+    /// The timer's own limit is some years; a shorter nap only asks once more.
+    const NAP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+    match span {
+        Some(span) => tokio::time::sleep(span.min(NAP_MAX)).await,
+        None => std::future::pending().await,
+    }
+}

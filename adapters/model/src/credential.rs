@@ -1,0 +1,72 @@
+//! What a device shows to prove who it is, and what is kept of it.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// A device's key, and with some faces the id that it claims. Borrowed from the request, never kept.
+#[derive(Clone, Copy)]
+pub enum Credential<'a> {
+    /// The key alone says which Thing it is.
+    Key(&'a [u8]),
+    /// The key must be one of the named Thing's; `thing` is an id or an alias.
+    ThingKey {
+        /// The id or alias that the device claims.
+        thing: &'a str,
+        /// The key.
+        key: &'a [u8],
+    },
+}
+
+impl<'a> Credential<'a> {
+    pub(crate) const fn key(&self) -> &'a [u8] {
+        match *self {
+            Self::Key(key) | Self::ThingKey { key, .. } => key,
+        }
+    }
+}
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(redacted)")
+    }
+}
+
+/// SHA-256 of a key. Keys are random and long, so a fast hash is enough; compared in constant time.
+#[derive(Clone, Copy, PartialOrd, Ord, Hash)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// The hash of `key`.
+    #[must_use]
+    pub fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// A hash that was computed elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the hash.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for KeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for KeyHash {}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(redacted)")
+    }
+}
