@@ -4,9 +4,10 @@
 //! itself is told to all. Nobody misses a message without being told.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use tidegate_model::{ChannelId, FilterPermit, SubtopicFilter};
 use tokio::sync::Notify;
 
@@ -131,26 +132,43 @@ pub enum Attachment {
 /// Called with a channel when its last subscriber is gone.
 type Abandoned = Box<dyn Fn(&ChannelId) + Send + Sync>;
 
+/// What the fan-out counts.
+#[derive(Clone, Debug, Default)]
+pub struct FanoutMetrics {
+    overruns: Counter,
+    gaps: Counter,
+}
+
+impl FanoutMetrics {
+    /// Counters that stand in `registry`.
+    #[must_use]
+    pub fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let overruns = "Subscribers that were ended because their queue was full";
+        registry.register("subscriber_overruns", overruns, metrics.overruns.clone());
+        let gaps = "Times that subscribers were told that messages may be missing";
+        registry.register("subscriber_gaps", gaps, metrics.gaps.clone());
+        metrics
+    }
+}
+
 /// The subscribers of this process.
 pub struct Fanout {
     subscribers: RwLock<Subscribers>,
     limits: QueueLimits,
-    overruns: AtomicU64,
-    gaps: AtomicU64,
+    metrics: FanoutMetrics,
     abandoned: Abandoned,
 }
 
 impl Fanout {
     /// A fan-out without subscribers. `abandoned` is called, without a lock held, when a channel's last one is gone.
     #[must_use]
-    pub fn new(limits: QueueLimits, abandoned: impl Fn(&ChannelId) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            subscribers: RwLock::default(),
-            limits,
-            overruns: AtomicU64::new(0),
-            gaps: AtomicU64::new(0),
-            abandoned: Box::new(abandoned),
-        })
+    pub fn new(
+        limits: QueueLimits,
+        metrics: FanoutMetrics,
+        abandoned: impl Fn(&ChannelId) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { subscribers: RwLock::default(), limits, metrics, abandoned: Box::new(abandoned) })
     }
 
     /// Adds a subscriber. It receives what is delivered after this returns, until its queue is dropped.
@@ -177,7 +195,7 @@ impl Fanout {
             if let Some(entry) = subscribers.entries.get(id)
                 && !entry.queue.push(&delivery, &self.limits)
             {
-                self.overruns.fetch_add(1, Ordering::Relaxed);
+                self.metrics.overruns.inc();
             }
         });
     }
@@ -188,7 +206,7 @@ impl Fanout {
         if subscribers.entries.is_empty() {
             return;
         }
-        self.gaps.fetch_add(1, Ordering::Relaxed);
+        self.metrics.gaps.inc();
         for trie in sorted(subscribers.channels.keys()).into_iter().filter_map(|c| subscribers.channels.get(c)) {
             trie.for_each(&mut |id| {
                 if let Some(entry) = subscribers.entries.get(id) {
@@ -215,18 +233,6 @@ impl Fanout {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// How many subscribers were ended because their queue was full, ever.
-    #[must_use]
-    pub fn overruns(&self) -> u64 {
-        self.overruns.load(Ordering::Relaxed)
-    }
-
-    /// How many gaps subscribers were told of, ever.
-    #[must_use]
-    pub fn gaps(&self) -> u64 {
-        self.gaps.load(Ordering::Relaxed)
     }
 
     fn detach(&self, id: SubscriberId) {
