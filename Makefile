@@ -1,0 +1,32 @@
+# What one types here. `make help` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check bench fmt preflight
+
+CARGO ?= cargo
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+quickstart: ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
+	@adapters/examples/quickstart.sh
+
+test: preflight ## Install what is missing and run every test, against a real RabbitMQ
+	tests/rabbitmq/rabbitmq.sh prepare
+	$(CARGO) build --locked --package adapter --package tidegate
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+check: preflight ## Formatting, lints, licenses and sources of dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	@if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
+	else echo 'cargo-deny is not installed: `cargo install --locked cargo-deny` adds the check of dependencies'; fi
+
+bench: preflight ## Side-by-side measurements, as ratios within one run
+	tests/rabbitmq/rabbitmq.sh prepare
+	$(CARGO) run --release --locked --package bench
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+preflight:
+	@tests/preflight.sh
