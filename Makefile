@@ -7,7 +7,7 @@ CARGO ?= cargo
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-quickstart: ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
+quickstart: preflight ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
 	@adapters/examples/quickstart.sh
 
 test: preflight ## Install what is missing and run every test, against a real RabbitMQ

@@ -15,7 +15,6 @@ found=$(rustc --version | cut -d' ' -f2)
 missing=()
 need() { command -v "$1" > /dev/null || missing+=("$2"); }
 need cc gcc
-need cmake cmake
 need curl curl
 need openssl openssl
 need setpriv util-linux

@@ -172,7 +172,7 @@ impl Fanout {
     }
 
     /// Adds a subscriber. It receives what is delivered after this returns, until its queue is dropped.
-    pub fn attach(self: &Arc<Self>, permit: FilterPermit) -> (DeliveryQueue, Attachment) {
+    pub fn attach(self: &Arc<Self>, permit: &FilterPermit) -> (DeliveryQueue, Attachment) {
         let queue = Arc::new(Queue { state: Mutex::default(), readable: Notify::new() });
         let (channel, filter) = (permit.channel().clone(), permit.filter().clone());
         let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);

@@ -75,9 +75,17 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("publishes", "Messages that devices tried to publish, by outcome", self.publishes.clone());
-        registry.register("subscribes", "Subscriptions that devices tried to open, by outcome", self.subscribes.clone());
+        registry.register(
+            "subscribes",
+            "Subscriptions that devices tried to open, by outcome",
+            self.subscribes.clone(),
+        );
         registry.register("subscriptions", "Open subscriptions", self.subscriptions.clone());
-        registry.register("subscription_ends", "Subscriptions that the server ended, by reason", self.subscription_ends.clone());
+        registry.register(
+            "subscription_ends",
+            "Subscriptions that the server ended, by reason",
+            self.subscription_ends.clone(),
+        );
         registry.register("deliveries", "Messages handed to subscribers", self.deliveries.clone());
         registry.register("published_payload_bytes", "Payload bytes of accepted messages", self.payload_bytes.clone());
     }

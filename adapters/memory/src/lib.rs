@@ -38,7 +38,7 @@ impl Publisher for MemoryBroker {
 
 impl Subscriber for MemoryBroker {
     fn subscribe(&self, permit: FilterPermit) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
-        let (queue, _attachment) = self.fanout.attach(permit);
+        let (queue, _attachment) = self.fanout.attach(&permit);
         Box::pin(std::future::ready(Ok(queue)))
     }
 }

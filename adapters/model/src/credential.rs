@@ -34,7 +34,7 @@ impl fmt::Debug for Credential<'_> {
 }
 
 /// SHA-256 of a key. Keys are random and long, so a fast hash is enough; compared in constant time.
-#[derive(Clone, Copy, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialOrd, Ord)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {

@@ -19,8 +19,8 @@ pub use message::{ContentType, ContentTypeError, Message, MessageId, Protocol};
 pub use name::{Alias, ChannelId, ChannelRef, NameError, ThingId, is_dns_label};
 pub use refusal::{Operation, Refusal};
 pub use table::{
-    Action, ChannelEntry, FilterPermit, Generation, GrantEntry, GrantTable, GrantTableBuilder, KeyEntry,
-    PayloadPolicy, Permissions, Permit, Principal, TableContents, TableError, ThingEntry, Validation,
+    Action, ChannelEntry, FilterPermit, Generation, GrantEntry, GrantTable, GrantTableBuilder, KeyEntry, PayloadPolicy,
+    Permissions, Permit, Principal, TableContents, TableError, ThingEntry, Validation,
 };
 pub use time::Timestamp;
 pub use topic::{RoutingKey, Subtopic, Topic, TopicError, TopicLimits};

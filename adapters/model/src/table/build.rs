@@ -249,13 +249,7 @@ fn taken(owner: &impl ToString, what: &'static str) -> TableError {
 }
 
 /// Adds an alias unless it is taken.
-fn add_alias(
-    seed: u64,
-    index: &mut HashTable<u32>,
-    aliases: &mut Vec<AliasRow>,
-    alias: &Alias,
-    row: u32,
-) -> bool {
+fn add_alias(seed: u64, index: &mut HashTable<u32>, aliases: &mut Vec<AliasRow>, alias: &Alias, row: u32) -> bool {
     let key = hash(seed, &[alias.as_str().as_bytes()]);
     if index.find(key, |&other| aliases[other as usize].alias == *alias).is_some() {
         return false;

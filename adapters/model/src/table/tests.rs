@@ -49,11 +49,11 @@ fn contents() -> TableContents {
     let mut limited = grant("lab.telemetry", true, true);
     limited.publish = filters(&["engine/#", "door"]);
     limited.subscribe = filters(&["engine/+"]);
-    let mut aliased = thing("lab.dev1", &["key-one"], vec![
-        grant("lab.telemetry", true, true),
-        grant("lab.orders", false, true),
-        grant("plant.events", true, false),
-    ]);
+    let mut aliased = thing(
+        "lab.dev1",
+        &["key-one"],
+        vec![grant("lab.telemetry", true, true), grant("lab.orders", false, true), grant("plant.events", true, false)],
+    );
     aliased.aliases = vec![Alias::parse("flashed-7").unwrap()];
     TableContents {
         channels: vec![
@@ -62,7 +62,11 @@ fn contents() -> TableContents {
             channel("plant.events", &["orders"]),
             channel("plant.telemetry", &[]),
         ],
-        things: vec![aliased, thing("lab.dev2", &["key-two", "key-2b"], vec![limited]), thing("lab.idle", &["key-3"], vec![])],
+        things: vec![
+            aliased,
+            thing("lab.dev2", &["key-two", "key-2b"], vec![limited]),
+            thing("lab.idle", &["key-3"], vec![]),
+        ],
     }
 }
 
@@ -157,16 +161,14 @@ fn permissions_are_per_action() {
     let subscribe = |topic: &str| authorize_filter(&table, "key-one", topic);
     assert_eq!(subscribe("channels/lab.orders/messages/#").as_deref(), Ok("lab.dev1 lab.orders \"/#\""));
     assert_eq!(subscribe("channels/plant.events/messages"), Err(Refusal::Forbidden));
-    assert_eq!(
-        authorize(&table, "key-one", Action::Publish, "channels/lab.orders/messages"),
-        Err(Refusal::Forbidden)
-    );
+    assert_eq!(authorize(&table, "key-one", Action::Publish, "channels/lab.orders/messages"), Err(Refusal::Forbidden));
 }
 
 #[test]
 fn subtopics_limit_topics_and_filters() {
     let table = table(1, &contents());
-    let publish = |sub: &str| authorize(&table, "key-two", Action::Publish, &format!("channels/telemetry/messages{sub}"));
+    let publish =
+        |sub: &str| authorize(&table, "key-two", Action::Publish, &format!("channels/telemetry/messages{sub}"));
     let subscribe = |sub: &str| authorize_filter(&table, "key-two", &format!("channels/telemetry/messages{sub}"));
     for sub in ["/engine", "/engine/oil/hot", "/door"] {
         assert!(publish(sub).is_ok(), "{sub}");

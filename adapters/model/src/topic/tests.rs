@@ -191,7 +191,9 @@ fn a_topic_longer_than_a_routing_key_keeps_whole_levels() {
 fn a_routing_key_has_one_spelling() {
     let parse = |key: &str| verdict(RoutingKey::parse(key, &TopicLimits::default()), |(c, s)| format!("{c} {s:?}"));
     assert_eq!(parse("channels.lab.t.a.b%2Ec."), "lab.t \"/a/b.c/\"");
-    for key in ["channels.lab.t.%2e", "channels.lab.t.%41", "channels.lab.t.*", "channels.lab.t.%2F", "channels.lab.t.%"] {
+    for key in
+        ["channels.lab.t.%2e", "channels.lab.t.%41", "channels.lab.t.*", "channels.lab.t.%2F", "channels.lab.t.%"]
+    {
         assert!(parse(key).starts_with("malformed"), "{key}");
     }
     for key in ["", "channels", "channels.lab", "other.lab.t", "channels.Lab.t"] {
