@@ -1,0 +1,140 @@
+//! The TCP listener that every face shares: accept, agree on TLS, hand over.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::drain::Drain;
+use crate::stream::{Lingering, Stream};
+use crate::tls::Tls;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long to wait when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1_024;
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} {address}: {source}")]
+pub struct BindError {
+    /// The option that names the address.
+    pub option: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    source: io::Error,
+}
+
+/// Bounds on one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenLimits {
+    /// Open connections; more wait in the kernel.
+    pub connections_max: usize,
+    /// TLS handshakes at the same time; each costs about 0.1 ms of a core.
+    pub handshakes_max: usize,
+}
+
+impl Default for ListenLimits {
+    fn default() -> Self {
+        Self { connections_max: 100_000, handshakes_max: 256 }
+    }
+}
+
+/// Opens the listener that `option` asks for. `[::]` takes IPv4 too.
+///
+/// # Errors
+/// [`BindError`], as when the port is taken.
+pub fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    open(address)
+        .or_else(|error| match error.raw_os_error() {
+            // A machine without IPv6.
+            Some(97) if address.ip().is_unspecified() && address.is_ipv6() => {
+                open(SocketAddr::from(([0, 0, 0, 0], address.port())))
+            }
+            _ => Err(error),
+        })
+        .map_err(|source| BindError { option, address, source })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Hands every connection to `serve`, each in a task of its own, until the drain begins. A TLS handshake is done before,
+/// outside of the loop.
+pub async fn serve<F, Served>(listener: TcpListener, tls: Option<Tls>, limits: ListenLimits, drain: Drain, serve: F)
+where
+    F: Fn(Stream, SocketAddr) -> Served + Clone + Send + 'static,
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let connections = Arc::new(Semaphore::new(limits.connections_max));
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
+    let mut draining = std::pin::pin!(drain.draining());
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&connections).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            biased;
+            () = &mut draining => break,
+            accepted = accepted => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(connection) => connection,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        let (tls, handshakes, serve, at_work) = (tls.clone(), Arc::clone(&handshakes), serve.clone(), drain.at_work());
+        tokio::spawn(async move {
+            if let Some(stream) = agree(tcp, tls, &handshakes).await {
+                serve(stream, peer).await;
+            }
+            drop((slot, at_work));
+        });
+    }
+}
+
+async fn pause_after(error: &io::Error) {
+    /// EMFILE and ENFILE.
+    const OUT_OF_FILES: [i32; 2] = [24, 23];
+    if error.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code)) {
+        tracing::warn!(%error, "cannot accept connections");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn agree(tcp: TcpStream, tls: Option<Tls>, handshakes: &Semaphore) -> Option<Stream> {
+    // Fails only on a connection that is gone.
+    let _ = tcp.set_nodelay(true);
+    let tcp = Lingering::new(tcp);
+    let Some(tls) = tls else { return Some(Stream::plain(tcp)) };
+    let handshake = async {
+        let _slot = handshakes.acquire().await;
+        tls.acceptor().accept(tcp).await
+    };
+    match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
+        Ok(Ok(stream)) => Some(Stream::tls(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_elapsed) => None,
+    }
+}

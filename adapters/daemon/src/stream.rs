@@ -1,0 +1,166 @@
+//! A connection as a face sees it, plain or TLS, closed so that the last answer arrives.
+//!
+//! A server that closes while the client still sends makes its kernel answer with a reset, which throws away the answer
+//! that the client has not read yet. So the end is in two steps: say that nothing more comes, then read and discard what
+//! still arrives, within bounds.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+
+/// How long a closing connection is read on, at most.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+/// How much a closing connection may still send, in bytes.
+const LINGER_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
+/// A TCP connection that lingers when it is shut down.
+#[derive(Debug)]
+pub(crate) struct Lingering {
+    tcp: TcpStream,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    deadline: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+impl Lingering {
+    pub(crate) const fn new(tcp: TcpStream) -> Self {
+        Self { tcp, closing: None }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { tcp, closing } = &mut *self;
+        if closing.is_none() {
+            ready!(Pin::new(&mut *tcp).poll_shutdown(cx))?;
+        }
+        let closing = closing.get_or_insert_with(|| Closing {
+            deadline: Box::pin(tokio::time::sleep(LINGER_MAX)),
+            bytes_left: LINGER_BYTES_MAX,
+        });
+        let mut discarded = [0; 4_096];
+        while closing.bytes_left > 0 && closing.deadline.as_mut().poll(cx).is_pending() {
+            let mut buf = ReadBuf::new(&mut discarded);
+            match ready!(Pin::new(&mut *tcp).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {
+                    closing.bytes_left = closing.bytes_left.saturating_sub(buf.filled().len());
+                }
+                // The peer has closed too, or is gone: nothing is left to wait for.
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A connection, plain or TLS.
+#[derive(Debug)]
+pub struct Stream(Transport);
+
+#[derive(Debug)]
+enum Transport {
+    Plain(Lingering),
+    Tls(Box<TlsStream<Lingering>>),
+}
+
+impl Stream {
+    pub(crate) const fn plain(tcp: Lingering) -> Self {
+        Self(Transport::Plain(tcp))
+    }
+
+    pub(crate) fn tls(tls: TlsStream<Lingering>) -> Self {
+        Self(Transport::Tls(Box::new(tls)))
+    }
+
+    /// Whether it is TLS.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        matches!(self.0, Transport::Tls(_))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
