@@ -1,4 +1,5 @@
 //! The daemon on real sockets and real files.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
