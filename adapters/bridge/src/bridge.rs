@@ -146,6 +146,14 @@ impl Bridge {
         self.parts.publisher.publish(publication).await.map_err(|away| unavailable(away, Operation::Publish))
     }
 
+    /// Whether a subscription to what `filter` matches would be allowed.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] or [`Refusal::Unauthenticated`].
+    pub fn may_subscribe(&self, principal: &Principal, filter: TopicFilter) -> Result<(), Refusal> {
+        self.parts.grants.table().authorize_filter(principal, filter, self.now()).map(drop)
+    }
+
     /// Opens a subscription to what `filter` matches. It receives what is confirmed after this returns.
     ///
     /// # Errors

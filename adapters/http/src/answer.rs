@@ -1,0 +1,133 @@
+//! From what happened to what HTTP says.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+use tidegate_model::Refusal;
+
+/// The media type of RFC 9457.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// The ways to show a key that a client can learn from a refusal.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\", Basic realm=\"tidegate\"");
+/// What a channel's path can be asked.
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST");
+
+/// Why a request is answered with an error: a refusal, or what only HTTP knows.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// A row of the outcome table.
+    Refused(Refusal),
+    /// A method that a channel's path does not have.
+    MethodNotAllowed,
+    /// The client takes nothing that could be sent.
+    NotAcceptable,
+    /// A query that says something impossible; the text names it.
+    BadQuery(&'static str),
+    /// The body did not come in time.
+    Slow,
+    /// The body broke off.
+    Incomplete,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What HTTP calls a refusal, and when it is worth trying again.
+const fn status_of(refusal: &Refusal) -> (StatusCode, Option<Duration>) {
+    match refusal {
+        Refusal::Unauthenticated => (StatusCode::UNAUTHORIZED, None),
+        Refusal::Forbidden | Refusal::Revoked => (StatusCode::FORBIDDEN, None),
+        Refusal::UnknownPath => (StatusCode::NOT_FOUND, None),
+        Refusal::MalformedTopic(_) => (StatusCode::BAD_REQUEST, None),
+        Refusal::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
+        Refusal::ContentTypeNotAdmitted => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+        Refusal::InvalidPayload(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+        Refusal::BrokerUnavailable { retry_after, .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after)),
+        Refusal::RateLimited { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
+        Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1))),
+    }
+}
+
+impl Problem {
+    fn parts(&self) -> (StatusCode, Option<Duration>, &'static str, String) {
+        match self {
+            Self::Refused(refusal) => {
+                let (status, retry_after) = status_of(refusal);
+                (status, retry_after, refusal.code(), refusal.to_string())
+            }
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                None,
+                "method-not-allowed",
+                "publish with POST, subscribe with GET".into(),
+            ),
+            Self::NotAcceptable => {
+                (StatusCode::NOT_ACCEPTABLE, None, "not-acceptable", "subscribe with Accept: text/event-stream".into())
+            }
+            Self::BadQuery(why) => (StatusCode::BAD_REQUEST, None, "bad-query", (*why).to_owned()),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, None, "slow-request", "the body did not come in time".into()),
+            Self::Incomplete => (StatusCode::BAD_REQUEST, None, "incomplete-request", "the body broke off".into()),
+        }
+    }
+
+    /// The answer, with the headers that its status asks for.
+    //= RFC9457 3
+    pub(crate) fn answer(&self, method: &Method) -> Response<Body> {
+        let (status, retry_after, ..) = self.parts();
+        let body = if *method == Method::HEAD { Body::empty() } else { Body::from(self.json()) };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        }
+        //= RFC9110 11.6.1
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        //= RFC9110 15.5.6
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, ALLOW);
+        }
+        response
+    }
+
+    /// The problem itself, in one line.
+    pub(crate) fn json(&self) -> String {
+        let (status, _, code, detail) = self.parts();
+        json!({
+            "type": format!("tag:tidegate.io,2026:problem/{code}"),
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": detail,
+        })
+        .to_string()
+    }
+}
+
+/// At least one second, rounded up, so that nobody comes back too early.
+fn whole_seconds(span: Duration) -> u64 {
+    (span.as_secs() + u64::from(span.subsec_nanos() > 0)).max(1)
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// What a channel's path can be asked.
+//= RFC9110 9.3.7
+pub(crate) fn options() -> Response<Body> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    response.headers_mut().insert(header::ALLOW, ALLOW);
+    response
+}

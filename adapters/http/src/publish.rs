@@ -1,0 +1,109 @@
+//! POST: refuse what can be refused, read the body, publish, and answer when the broker has it.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use tidegate_bridge::Draft;
+use tidegate_model::{MessageId, PayloadPolicy, Permit, Principal, Protocol, Refusal, Topic};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use crate::answer::{Problem, empty};
+use crate::credential::Shown;
+use crate::face::HttpFace;
+use crate::query;
+
+/// A message that may be published, read whole.
+struct Ready {
+    principal: Principal,
+    permit: Permit,
+    draft: Draft,
+    /// The room that its bytes take, given back when it is published.
+    room: OwnedSemaphorePermit,
+}
+
+impl HttpFace {
+    pub(crate) async fn publish(&self, path: &str, head: &Parts, body: Body) -> Result<Response<Body>, Problem> {
+        // The bridge counts what comes to it.
+        let ready = self.prepare(path, head, body).await.inspect_err(|problem| {
+            if let Problem::Refused(refusal) = problem {
+                self.bridge.count_refused_publish(Protocol::Http, refusal);
+            }
+        })?;
+        let Ready { principal, permit, draft, room } = ready;
+        let outcome = self.bridge.publish(&principal, permit, draft).await;
+        drop(room);
+        outcome?;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    async fn prepare(&self, path: &str, head: &Parts, body: Body) -> Result<Ready, Problem> {
+        let query = head.uri.query();
+        let topic = Topic::parse_path(path, &self.limits.topic)?;
+        let principal = self.bridge.authenticate(&Shown::read(&head.headers, query)?.credential())?;
+        let permit = self.bridge.permit(&principal, topic)?;
+        let expires_in = query::expiry(query)?;
+        query::no_retain(query)?;
+        let announced = body.size_hint().exact();
+        let content_type = self.bridge.admit(&permit, content_type(&head.headers)?, announced)?;
+
+        let policy = permit.payload();
+        let room = self.reserve(announced.unwrap_or(u64::from(policy.bytes_max)))?;
+        let read = tokio::time::timeout(self.limits.body_read_max, read(body, policy));
+        let payload = read.await.map_err(|_elapsed| Problem::Slow)??;
+        let draft = Draft {
+            id: message_id(),
+            payload,
+            content_type,
+            protocol: Protocol::Http,
+            expires_in,
+            traceparent: traceparent(&head.headers),
+        };
+        Ok(Ready { principal, permit, draft, room })
+    }
+}
+
+/// The content type as written; more than one, or one that is not text, cannot be carried.
+fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Refusal::ContentTypeNotAdmitted),
+        (Some(_), Some(_)) => Err(Refusal::ContentTypeNotAdmitted),
+    }
+}
+
+/// Reads the body, and stops at the first byte that is too many.
+async fn read(mut body: Body, policy: &PayloadPolicy) -> Result<Bytes, Problem> {
+    let bytes_max = policy.bytes_max as usize;
+    let mut payload = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_broken| Problem::Incomplete)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if payload.len() + data.len() > bytes_max {
+            return Err(Refusal::PayloadTooLarge { bytes_max: policy.bytes_max }.into());
+        }
+        payload.extend_from_slice(&data);
+    }
+    Ok(payload.freeze())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
+fn message_id() -> MessageId {
+    MessageId::parse(&Uuid::now_v7().to_string()).expect("a UUID has 36 characters")
+}
+
+/// The W3C trace context, where it has the form `<version>-<trace id>-<parent id>-<flags>`.
+fn traceparent(headers: &HeaderMap) -> Option<Box<str>> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let well_formed = [2, 32, 16, 2].iter().all(|digits| {
+        parts.next().is_some_and(|part| {
+            part.len() == *digits && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    });
+    (well_formed && parts.next().is_none() && !text.starts_with("ff")).then(|| text.into())
+}

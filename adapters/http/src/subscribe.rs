@@ -1,0 +1,130 @@
+//! GET and HEAD: an endless answer of server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use bytes::Bytes;
+use futures_util::stream;
+use tidegate_bridge::{Subscription, SubscriptionEnd, SubscriptionEvent};
+use tidegate_model::{Protocol, Refusal, TopicFilter};
+use tokio::sync::watch;
+
+use crate::answer::{Problem, empty};
+use crate::credential::Shown;
+use crate::event;
+use crate::face::HttpFace;
+
+impl HttpFace {
+    pub(crate) async fn subscribe(self: &Arc<Self>, path: &str, head: &Parts) -> Result<Response<Body>, Problem> {
+        let filter = TopicFilter::parse_path(path, &self.limits.topic)?;
+        let shown = Shown::read(&head.headers, head.uri.query())?;
+        let principal = self.bridge.authenticate(&shown.credential())?;
+        if !accepts_events(&head.headers) {
+            self.bridge.may_subscribe(&principal, filter)?;
+            return Err(Problem::NotAcceptable);
+        }
+        let mut response = if head.method == Method::HEAD {
+            self.bridge.may_subscribe(&principal, filter)?;
+            empty(StatusCode::OK)
+        } else {
+            let subscription = self.bridge.subscribe(&principal, filter, Protocol::Http).await?;
+            let resumes = head.headers.contains_key("last-event-id");
+            Response::new(self.events(subscription, resumes))
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(response)
+    }
+
+    fn events(&self, subscription: Subscription, resumes: bool) -> Body {
+        let first = if resumes { [event::SUBSCRIBED, event::NO_REPLAY].concat() } else { event::SUBSCRIBED.to_owned() };
+        let events = Events {
+            subscription,
+            first: Some(first.into()),
+            draining: self.draining(),
+            keep_alive: self.limits.event_keep_alive,
+            ended: false,
+        };
+        Body::from_stream(stream::unfold(events, Events::next))
+    }
+}
+
+struct Events {
+    subscription: Subscription,
+    first: Option<Bytes>,
+    draining: watch::Receiver<bool>,
+    keep_alive: Duration,
+    ended: bool,
+}
+
+impl Events {
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if self.ended {
+            return None;
+        }
+        if let Some(first) = self.first.take() {
+            return Some((Ok(first), self));
+        }
+        let Self { subscription, draining, keep_alive, .. } = &mut self;
+        let next = tokio::select! {
+            biased;
+            // The sender is gone only when the face is, which is an end too.
+            _ = draining.wait_for(|draining| *draining) => Next::End(Refusal::ShuttingDown),
+            event = subscription.next() => Next::of(event),
+            () = tokio::time::sleep(*keep_alive) => Next::Chunk(Bytes::from_static(event::KEEP_ALIVE.as_bytes())),
+        };
+        let chunk = match next {
+            Next::Chunk(chunk) => chunk,
+            Next::End(refusal) => {
+                self.ended = true;
+                event::end(&Problem::from(refusal).json()).into()
+            }
+        };
+        Some((Ok(chunk), self))
+    }
+}
+
+enum Next {
+    Chunk(Bytes),
+    End(Refusal),
+}
+
+impl Next {
+    fn of(event: SubscriptionEvent) -> Self {
+        match event {
+            SubscriptionEvent::Delivery(delivery) => Self::Chunk(event::message(&delivery)),
+            SubscriptionEvent::Gap => Self::Chunk(Bytes::from_static(event::GAP.as_bytes())),
+            SubscriptionEvent::Ended(SubscriptionEnd::Revoked) => Self::End(Refusal::Revoked),
+            SubscriptionEvent::Ended(SubscriptionEnd::Overrun) => {
+                Self::End(Refusal::RateLimited { retry_after: Duration::from_secs(1) })
+            }
+        }
+    }
+}
+
+/// Whether the client takes an event stream: it says so, or takes anything, or says nothing.
+//= RFC9110 12.5.1
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let mut ranges = headers.get_all(header::ACCEPT).iter().peekable();
+    if ranges.peek().is_none() {
+        return true;
+    }
+    ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let wanted = parts.next().is_some_and(|media| {
+            ["text/event-stream", "text/*", "*/*"].iter().any(|taken| media.eq_ignore_ascii_case(taken))
+        });
+        let refused = parts.any(|parameter| {
+            parameter.split_once('=').is_some_and(|(name, q)| {
+                name.eq_ignore_ascii_case("q") && q.parse::<f32>().is_ok_and(|quality| quality <= 0.0)
+            })
+        });
+        wanted && !refused
+    })
+}
