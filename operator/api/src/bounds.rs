@@ -1,0 +1,87 @@
+//! The bounds on every list and text, checked here as the API server checks them by the schema.
+
+use std::fmt;
+
+/// Aliases of a Thing or a Channel.
+pub(crate) const ALIASES_MAX: usize = 4;
+/// Connections of a Thing.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+/// Patterns of one action of a connection.
+pub(crate) const SUBTOPICS_MAX: usize = 16;
+/// Characters of a pattern.
+pub(crate) const PATTERN_CHARS_MAX: usize = 1_024;
+/// References to Secrets, and hashes, of a Thing.
+pub(crate) const CREDENTIALS_MAX: usize = 4;
+/// Namespaces that a Channel lists.
+pub(crate) const NAMESPACES_MAX: usize = 64;
+/// Content types that a Channel admits.
+pub(crate) const ADMIT_MAX: usize = 16;
+/// Characters of a content type.
+pub(crate) const CONTENT_TYPE_CHARS_MAX: usize = 255;
+/// Bytes of a payload: what a RabbitMQ takes by default.
+pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1_024 * 1_024;
+/// Characters of any other name.
+pub(crate) const NAME_CHARS_MAX: usize = 253;
+/// Characters of a time.
+pub(crate) const TIME_CHARS_MAX: usize = 64;
+/// Characters of a hash.
+pub(crate) const SHA256_CHARS: usize = 64;
+
+/// A value beyond its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field, as `spec.connections[0].channel`.
+    pub field: String,
+    /// What the bound is. Never repeats the value.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Whether `text` is a DNS label: 1 to 63 of a-z, 0-9 and `-`, neither first nor last a `-`.
+#[must_use]
+pub fn is_dns_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes[0] != b'-'
+        && bytes[bytes.len() - 1] != b'-'
+}
+
+/// Collects violations.
+#[derive(Default)]
+pub(crate) struct Check(pub(crate) Vec<Violation>);
+
+impl Check {
+    pub(crate) fn that(&mut self, holds: bool, field: &str, message: &str) {
+        if !holds {
+            self.0.push(Violation { field: field.to_owned(), message: message.to_owned() });
+        }
+    }
+
+    pub(crate) fn at_most(&mut self, count: usize, max: usize, field: &str) {
+        self.that(count <= max, field, &format!("at most {max} items"));
+    }
+
+    pub(crate) fn label(&mut self, text: &str, field: &str) {
+        self.that(is_dns_label(text), field, "a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot");
+    }
+
+    pub(crate) fn name(&mut self, text: &str, field: &str) {
+        let fits = (1..=NAME_CHARS_MAX).contains(&text.chars().count());
+        self.that(fits, field, &format!("1 to {NAME_CHARS_MAX} characters are needed"));
+    }
+
+    pub(crate) fn aliases(&mut self, aliases: &[String]) {
+        self.at_most(aliases.len(), ALIASES_MAX, "spec.aliases");
+        for (index, alias) in aliases.iter().enumerate() {
+            let legal = (1..=64).contains(&alias.len())
+                && alias.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            self.that(legal, &format!("spec.aliases[{index}]"), "1 to 64 of A-Z, a-z, 0-9, '_' and '-' are needed");
+        }
+    }
+}

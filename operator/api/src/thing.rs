@@ -1,0 +1,238 @@
+//! Thing: a device, its keys and its connections.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{
+    CONNECTIONS_MAX, CREDENTIALS_MAX, Check, PATTERN_CHARS_MAX, SHA256_CHARS, SUBTOPICS_MAX, TIME_CHARS_MAX, Violation,
+    is_dns_label,
+};
+
+/// A Thing: a device that shows a key and may publish and subscribe where it is connected.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "tidegate.io",
+    version = "v1alpha1",
+    kind = "Thing",
+    namespaced,
+    shortname = "tgth",
+    category = "tidegate",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ThingSpec {
+    /// Whether the Thing is shut out for now: its keys are refused and its sessions ended.
+    pub suspended: bool,
+    /// Other ids of this Thing, for devices that are already flashed. Unique in the installation; the oldest Thing keeps
+    /// an id that two claim.
+    #[schemars(length(max = 4), inner(length(max = 64), regex(pattern = "^[A-Za-z0-9_-]+$")))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub aliases: Vec<String>,
+    /// The Channels that the Thing may use.
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "channel"]))]
+    pub connections: Vec<Connection>,
+    /// The keys that the Thing may show; several at once, so that one can be replaced without a gap.
+    pub credentials: Credentials,
+}
+
+/// A connection of a Thing to a Channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Connection {
+    /// The Channel's name.
+    #[schemars(length(min = 1, max = 63))]
+    pub channel: String,
+    /// The Channel's namespace; empty for the Thing's own.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// What the Thing may do. Default: both.
+    #[serde(default = "both")]
+    #[schemars(length(min = 1, max = 2))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub permissions: Vec<Permission>,
+    /// Limits the connection to a part of the Channel; all of it when absent.
+    #[serde(default)]
+    pub subtopics: Subtopics,
+}
+
+fn both() -> Vec<Permission> {
+    vec![Permission::Publish, Permission::Subscribe]
+}
+
+/// What a connection allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Permission {
+    /// Send messages.
+    Publish,
+    /// Receive messages.
+    Subscribe,
+}
+
+/// The parts of a Channel that a connection covers, as MQTT patterns below `messages`: `engine/#`, `+/state`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Subtopics {
+    /// Where may be published; everywhere when absent.
+    #[schemars(length(max = 16), inner(length(max = 1_024)))]
+    pub publish: Option<Vec<String>>,
+    /// Within what may be subscribed; everything when absent.
+    #[schemars(length(max = 16), inner(length(max = 1_024)))]
+    pub subscribe: Option<Vec<String>>,
+}
+
+/// The keys of a Thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Credentials {
+    /// Keys in Secrets of the Thing's namespace that bear the label `tidegate.io/credentials: "true"`.
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub secret_refs: Vec<SecretRef>,
+    /// Hashes of keys that only the device has.
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub key_hashes: Vec<KeyHash>,
+}
+
+/// A key in a Secret. It has at least 16 bytes; one line end behind it does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Names this key within the Thing.
+    #[schemars(length(min = 1, max = 63))]
+    pub id: String,
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The Secret's entry.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// Not valid earlier, as `2026-01-31T00:00:00Z`.
+    #[serde(default)]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub not_before: Option<String>,
+    /// Not valid later.
+    #[serde(default)]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub not_after: Option<String>,
+}
+
+/// The hash of a key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyHash {
+    /// Names this key within the Thing.
+    #[schemars(length(min = 1, max = 63))]
+    pub id: String,
+    /// SHA-256 of the key, as 64 hexadecimal digits.
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9A-Fa-f]{64}$"))]
+    pub sha256: String,
+    /// Not valid earlier, as `2026-01-31T00:00:00Z`.
+    #[serde(default)]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub not_before: Option<String>,
+    /// Not valid later.
+    #[serde(default)]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub not_after: Option<String>,
+}
+
+impl std::fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyHash").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl ThingSpec {
+    /// What is beyond its bounds.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut check = Check::default();
+        check.aliases(&self.aliases);
+        check.at_most(self.connections.len(), CONNECTIONS_MAX, "spec.connections");
+        for (index, connection) in self.connections.iter().enumerate() {
+            let field = format!("spec.connections[{index}]");
+            let same =
+                |other: &Connection| (&other.channel, &other.namespace) == (&connection.channel, &connection.namespace);
+            check.that(!self.connections[..index].iter().any(same), &field, "this Channel is connected already");
+            connection.check(&mut check, &field);
+        }
+        self.credentials.check(&mut check);
+        check.0
+    }
+}
+
+impl Connection {
+    fn check(&self, check: &mut Check, field: &str) {
+        check.label(&self.channel, &format!("{field}.channel"));
+        if !self.namespace.is_empty() {
+            check.label(&self.namespace, &format!("{field}.namespace"));
+        }
+        let distinct =
+            matches!(self.permissions.as_slice(), [_]) || matches!(self.permissions.as_slice(), [a, b] if a != b);
+        check.that(distinct, &format!("{field}.permissions"), "Publish, Subscribe or both are needed, each once");
+        for (patterns, action) in [(&self.subtopics.publish, "publish"), (&self.subtopics.subscribe, "subscribe")] {
+            let field = format!("{field}.subtopics.{action}");
+            let patterns = patterns.as_deref().unwrap_or_default();
+            check.at_most(patterns.len(), SUBTOPICS_MAX, &field);
+            for (index, pattern) in patterns.iter().enumerate() {
+                let fits = pattern.chars().count() <= PATTERN_CHARS_MAX;
+                check.that(fits, &format!("{field}[{index}]"), &format!("at most {PATTERN_CHARS_MAX} characters"));
+            }
+        }
+    }
+}
+
+impl Credentials {
+    fn check(&self, check: &mut Check) {
+        check.at_most(self.secret_refs.len(), CREDENTIALS_MAX, "spec.credentials.secretRefs");
+        check.at_most(self.key_hashes.len(), CREDENTIALS_MAX, "spec.credentials.keyHashes");
+        let active = self.secret_refs.len() + self.key_hashes.len();
+        check.that(active <= CREDENTIALS_MAX, "spec.credentials", "at most 4 keys in all");
+        let mut ids: Vec<&str> = Vec::new();
+        let identify = |check: &mut Check, id: &'_ str, field: &str, ids_before: &[&str]| {
+            check.label(id, &format!("{field}.id"));
+            check.that(!ids_before.contains(&id), &format!("{field}.id"), "this id is used already");
+        };
+        for (index, secret) in self.secret_refs.iter().enumerate() {
+            let field = format!("spec.credentials.secretRefs[{index}]");
+            identify(check, &secret.id, &field, &ids);
+            ids.push(&secret.id);
+            check.name(&secret.name, &format!("{field}.name"));
+            check.name(&secret.key, &format!("{field}.key"));
+            check_times(check, &field, secret.not_before.as_deref(), secret.not_after.as_deref());
+        }
+        for (index, hash) in self.key_hashes.iter().enumerate() {
+            let field = format!("spec.credentials.keyHashes[{index}]");
+            identify(check, &hash.id, &field, &ids);
+            ids.push(&hash.id);
+            let hex = hash.sha256.len() == SHA256_CHARS && hash.sha256.bytes().all(|b| b.is_ascii_hexdigit());
+            check.that(hex, &format!("{field}.sha256"), "64 hexadecimal digits are needed");
+            check_times(check, &field, hash.not_before.as_deref(), hash.not_after.as_deref());
+        }
+    }
+}
+
+fn check_times(check: &mut Check, field: &str, not_before: Option<&str>, not_after: Option<&str>) {
+    for (time, name) in [(not_before, "notBefore"), (not_after, "notAfter")] {
+        let fits = time.is_none_or(|time| time.len() <= TIME_CHARS_MAX);
+        check.that(fits, &format!("{field}.{name}"), "a time as 2026-01-31T00:00:00Z is needed");
+    }
+}
+
+/// The name rules that the API server does not have: a Thing's name has no dot.
+impl Thing {
+    /// What is wrong with the name and the spec.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut violations = self.spec.violations();
+        if !self.metadata.name.as_deref().is_some_and(is_dns_label) {
+            let message = "a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot";
+            violations.insert(0, Violation { field: "metadata.name".into(), message: message.into() });
+        }
+        violations
+    }
+}
