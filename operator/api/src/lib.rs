@@ -8,6 +8,8 @@ mod channel;
 mod reason;
 mod thing;
 
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 pub use bounds::{Violation, is_dns_label};
 pub use channel::{AllowedThings, Channel, ChannelSpec, Namespaces, Payload, Validate};
 pub use reason::Reason;

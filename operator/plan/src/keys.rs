@@ -1,0 +1,84 @@
+//! From references and hashes to the keys of a Thing.
+
+use jiff::Timestamp as Instant;
+use tidegate_api::{Credentials, Reason};
+use tidegate_model::{KeyEntry, KeyHash, Timestamp};
+
+use crate::KeySecret;
+
+/// Fewest bytes of a key.
+const KEY_BYTES_MIN: usize = 16;
+
+/// What came of one key: its id within the Thing, and the key or why it is not used.
+pub(crate) type Outcome<'a> = (&'a str, Result<KeyEntry, (Reason, String)>);
+
+/// The keys that `credentials` name, each with what came of it.
+pub(crate) fn keys<'a>(
+    credentials: &'a Credentials,
+    secret: impl Fn(&str) -> Option<&'a KeySecret>,
+) -> Vec<Outcome<'a>> {
+    let from_secrets = credentials.secret_refs.iter().map(|reference| {
+        let entry = || {
+            let hash = hash_in(secret(&reference.name), &reference.key)?;
+            entry(hash, reference.not_before.as_deref(), reference.not_after.as_deref())
+        };
+        (reference.id.as_str(), entry())
+    });
+    let from_hashes = credentials.key_hashes.iter().map(|given| {
+        let entry = || {
+            let hash = hash_of(&given.sha256)?;
+            entry(hash, given.not_before.as_deref(), given.not_after.as_deref())
+        };
+        (given.id.as_str(), entry())
+    });
+    from_secrets.chain(from_hashes).collect()
+}
+
+fn refuse<T>(reason: Reason, message: &str) -> Result<T, (Reason, String)> {
+    Err((reason, message.to_owned()))
+}
+
+fn hash_in(secret: Option<&KeySecret>, key: &str) -> Result<KeyHash, (Reason, String)> {
+    let Some(secret) = secret else { return refuse(Reason::SecretNotFound, "there is no such Secret") };
+    if !secret.labelled {
+        return refuse(Reason::SecretNotFound, "the Secret lacks the label tidegate.io/credentials: \"true\"");
+    }
+    let Some(value) = secret.entries.get(key) else {
+        return refuse(Reason::KeyNotFound, "the Secret has no such entry");
+    };
+    // `kubectl create secret --from-file` leaves the line end of the file.
+    let value = value.strip_suffix(b"\n").map_or(value.as_slice(), |line| line.strip_suffix(b"\r").unwrap_or(line));
+    if value.trim_ascii().len() != value.len() {
+        return refuse(Reason::SecretInvalid, "the key has white space at its ends");
+    }
+    if value.len() < KEY_BYTES_MIN {
+        return refuse(Reason::WeakKey, "a key needs at least 16 bytes");
+    }
+    Ok(KeyHash::of(value))
+}
+
+fn hash_of(hex: &str) -> Result<KeyHash, (Reason, String)> {
+    let mut bytes = [0; 32];
+    let digit = |at: usize| hex.as_bytes().get(at).and_then(|b| char::from(*b).to_digit(16));
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let (Some(high), Some(low)) = (digit(2 * index), digit(2 * index + 1)) else {
+            return refuse(Reason::InvalidSpec, "sha256: 64 hexadecimal digits are needed");
+        };
+        *byte = u8::try_from(high * 16 + low).unwrap_or_default();
+    }
+    Ok(KeyHash::from_bytes(bytes))
+}
+
+fn entry(hash: KeyHash, not_before: Option<&str>, not_after: Option<&str>) -> Result<KeyEntry, (Reason, String)> {
+    let time = |text: Option<&str>| match text.map(str::parse::<Instant>) {
+        None => Ok(None),
+        // What lies before 1970 has always been.
+        Some(Ok(time)) => Ok(Some(Timestamp::from_nanos(u64::try_from(time.as_nanosecond()).unwrap_or(0)))),
+        Some(Err(_)) => refuse(Reason::InvalidSpec, "a time as 2026-01-31T00:00:00Z is needed"),
+    };
+    let (not_before, not_after) = (time(not_before)?, time(not_after)?);
+    if not_before.zip(not_after).is_some_and(|(before, after)| before > after) {
+        return refuse(Reason::InvalidSpec, "notBefore is after notAfter");
+    }
+    Ok(KeyEntry { hash, not_before, not_after })
+}

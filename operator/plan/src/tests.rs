@@ -1,0 +1,257 @@
+//! Plans as tables: what is in force, and what is said.
+
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use tidegate_model::{Generation, GrantTableBuilder};
+
+use super::*;
+
+/// Reads documents of Channels, Things and Secrets; a Secret is `secret: ns/name`, labelled, with `entries`.
+fn observed(yaml: &str) -> Observed {
+    let mut observed = Observed::default();
+    for document in yaml.split("---\n").filter(|d| !d.trim().is_empty()) {
+        let value: serde_yaml::Value = serde_yaml::from_str(document).unwrap();
+        match value.get("kind").and_then(|kind| kind.as_str()) {
+            Some("Thing") => observed.things.push(serde_yaml::from_value(value).unwrap()),
+            Some("Channel") => observed.channels.push(serde_yaml::from_value(value).unwrap()),
+            _ => {
+                let entries: BTreeMap<String, String> = serde_yaml::from_value(value["entries"].clone()).unwrap();
+                let (namespace, name) = value["secret"].as_str().unwrap().split_once('/').unwrap();
+                observed.secrets.push(KeySecret {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    labelled: value.get("unlabelled").is_none(),
+                    entries: entries.into_iter().map(|(k, v)| (k, v.into_bytes())).collect(),
+                });
+            }
+        }
+    }
+    observed
+}
+
+fn say(plan: &Plan) -> String {
+    let mut text = String::new();
+    for channel in &plan.contents.channels {
+        writeln!(text, "channel {} {:?}", channel.id, channel.aliases.iter().map(|a| a.as_str()).collect::<Vec<_>>())
+            .unwrap();
+    }
+    for thing in &plan.contents.things {
+        let grants: Vec<String> = thing
+            .grants
+            .iter()
+            .map(|g| {
+                let (p, s) = (g.permissions.publish, g.permissions.subscribe);
+                format!("{}{}{}", g.channel, if p { "+p" } else { "" }, if s { "+s" } else { "" })
+            })
+            .collect();
+        writeln!(text, "thing {} keys={} {}", thing.id, thing.keys.len(), grants.join(" ")).unwrap();
+    }
+    for finding in &plan.findings {
+        writeln!(text, "{finding}").unwrap();
+    }
+    text
+}
+
+fn check(yaml: &str, expected: &Expect) {
+    let plan = plan(observed(yaml));
+    GrantTableBuilder::table_of(&plan.contents, Generation(1), 1).unwrap();
+    expected.assert_eq(&say(&plan));
+}
+
+fn meta(kind: &str, namespace: &str, name: &str, created: &str) -> String {
+    let created = if created.is_empty() { String::new() } else { format!(", creationTimestamp: '{created}'") };
+    format!(
+        "---\napiVersion: tidegate.io/v1alpha1\nkind: {kind}\nmetadata: {{namespace: {namespace}, name: {name}{created}}}\n"
+    )
+}
+
+fn thing(name: &str, spec: &str) -> String {
+    meta("Thing", "lab", name, "") + "spec: " + spec + "\n"
+}
+
+fn channel(namespace: &str, name: &str, spec: &str) -> String {
+    meta("Channel", namespace, name, "") + "spec: " + spec + "\n"
+}
+
+const SECRETS: &str = r#"---
+secret: lab/keys
+entries: {a: "key-a-0123456789abc", b: "key-b-0123456789abc", line: "key-l-0123456789abc\n", short: "short", blank: " key-x-0123456789abc", lines: "key-y-0123456789abc\n\n"}
+---
+secret: lab/plain
+unlabelled: true
+entries: {a: "key-p-0123456789abc"}
+"#;
+
+fn key(id: &str, entry: &str) -> String {
+    format!("{{id: {id}, name: keys, key: {entry}}}")
+}
+
+#[test]
+fn a_thing_with_a_key_gets_its_connections() {
+    let yaml = channel("lab", "telemetry", "{aliases: [old]}")
+        + &thing(
+            "dev",
+            &format!("{{connections: [{{channel: telemetry}}], credentials: {{secretRefs: [{}]}}}}", key("k", "a")),
+        )
+        + SECRETS;
+    check(
+        &yaml,
+        &expect![[r#"
+        channel lab.telemetry ["old"]
+        thing lab.dev keys=1 lab.telemetry+p+s
+    "#]],
+    );
+}
+
+#[test]
+fn each_key_is_judged_by_itself() {
+    let refs = [key("ok", "line"), key("short", "short"), key("blank", "blank"), key("none", "none")].join(",");
+    let more =
+        [key("lines", "lines"), "{id: gone, name: gone, key: a}".into(), "{id: plain, name: plain, key: a}".into()]
+            .join(",");
+    let yaml = thing("one", &format!("{{credentials: {{secretRefs: [{refs}]}}}}"))
+        + &thing("two", &format!("{{credentials: {{secretRefs: [{more}]}}}}"))
+        + SECRETS;
+    check(
+        &yaml,
+        &expect![[r#"
+        thing lab.one keys=1 
+        thing lab.two keys=0 
+        Thing lab/one: WeakKey: key short: a key needs at least 16 bytes
+        Thing lab/one: KeyNotFound: key none: the Secret has no such entry
+        Thing lab/one: SecretInvalid: key blank: the key has white space at its ends
+        Thing lab/two: NoCredentials: there is no key that the Thing could show
+        Thing lab/two: SecretNotFound: key gone: there is no such Secret
+        Thing lab/two: SecretNotFound: key plain: the Secret lacks the label tidegate.io/credentials: "true"
+        Thing lab/two: SecretInvalid: key lines: the key has white space at its ends
+    "#]],
+    );
+}
+
+#[test]
+fn a_key_belongs_to_the_oldest_thing_and_the_newer_is_not_told_whose_it_is() {
+    let with = |entry: &str| format!("spec: {{credentials: {{secretRefs: [{}]}}}}\n", key("k", entry));
+    let yaml = meta("Thing", "lab", "newer", "2026-02-01T00:00:00Z")
+        + &with("a")
+        + &meta("Thing", "lab", "older", "2026-01-01T00:00:00Z")
+        + &with("a")
+        + SECRETS;
+    check(
+        &yaml,
+        &expect![[r#"
+        thing lab.newer keys=0 
+        thing lab.older keys=1 
+        Thing lab/newer: NoCredentials: there is no key that the Thing could show
+        Thing lab/newer: DuplicateKey: key k: the key is in use
+    "#]],
+    );
+}
+
+#[test]
+fn a_hash_is_the_same_key_and_times_must_make_sense() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let hashes = format!(
+        "{{credentials: {{keyHashes: [{{id: a, sha256: {hash}, notAfter: '2030-01-01T00:00:00Z'}}, {{id: b, sha256: {hash}}},
+          {{id: c, sha256: {hash}, notBefore: '2031-01-01T00:00:00Z', notAfter: '2030-01-01T00:00:00Z'}}, {{id: d, sha256: {hash}, notAfter: soon}}]}}}}"
+    );
+    check(
+        &thing("dev", &hashes),
+        &expect![[r#"
+        thing lab.dev keys=1 
+        Thing lab/dev: InvalidSpec: key c: notBefore is after notAfter
+        Thing lab/dev: InvalidSpec: key d: a time as 2026-01-31T00:00:00Z is needed
+        Thing lab/dev: DuplicateKey: key b: this Thing has the key under another id too
+    "#]],
+    );
+}
+
+#[test]
+fn connections_need_a_channel_and_its_consent() {
+    let connections = "{connections: [{channel: none}, {channel: shut, namespace: plant}, {channel: open, namespace: plant, permissions: [Publish]}, {channel: listed, namespace: plant, permissions: [Subscribe]}, {channel: odd, subtopics: {publish: ['#/a']}}]}";
+    let yaml = thing("dev", connections)
+        + &channel("plant", "shut", "{}")
+        + &channel("plant", "open", "{allowedThings: {namespaces: All}}")
+        + &channel("plant", "listed", "{allowedThings: {namespaces: List, list: [lab]}}")
+        + &channel("lab", "odd", "{}");
+    check(
+        &yaml,
+        &expect![[r#"
+        channel lab.odd []
+        channel plant.listed []
+        channel plant.open []
+        channel plant.shut []
+        thing lab.dev keys=0 plant.open+p plant.listed+s
+        Thing lab/dev: InvalidSpec: the connection to lab/odd has a pattern that is none: the wildcard for all remaining levels is not the last level
+        Thing lab/dev: NoCredentials: there is no key that the Thing could show
+        Thing lab/dev: ChannelNotFound: there is no Channel lab/none
+        Thing lab/dev: NotAllowed: the Channel plant/shut does not admit Things of this namespace
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_out_of_bounds_or_taken_does_not_count_and_harms_nobody() {
+    let yaml = channel("lab", "a", "{aliases: [x]}")
+        + &channel("lab", "b", "{aliases: [x, y]}")
+        + &channel("lab", "c", "{aliases: [y]}")
+        + &channel("lab", "d", "{payload: {maxBytes: 0}}")
+        + &channel("lab", "a", "{aliases: [z]}")
+        + &channel("lab", "with.dot", "{}")
+        + &thing("off", "{suspended: true}");
+    check(
+        &yaml,
+        &expect![[r#"
+        channel lab.a ["x"]
+        channel lab.c ["y"]
+        Channel lab/a: IdConflict: another Channel has this name
+        Channel lab/b: IdConflict: the alias x belongs to an older Channel
+        Channel lab/d: InvalidSpec: spec.payload.maxBytes: 1 to 16777216 is needed
+        Channel lab/with.dot: InvalidSpec: metadata.name: a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot
+        Thing lab/off: NoCredentials: there is no key that the Thing could show
+        Thing lab/off: Suspended: spec.suspended is true
+    "#]],
+    );
+}
+
+#[test]
+fn no_key_is_put_into_words() {
+    let yaml =
+        thing("dev", &format!("{{credentials: {{secretRefs: [{}, {}]}}}}", key("k", "short"), key("l", "a"))) + SECRETS;
+    let observed = observed(&yaml);
+    let shown = format!("{observed:?}") + &say(&plan(observed.clone()));
+    assert!(!shown.contains("key-a-") && !shown.contains("\"short\"}"), "{shown}");
+}
+
+/// A handful of objects that get in each other's way.
+fn objects() -> impl Strategy<Value = Vec<String>> {
+    let name = || prop::sample::select(vec!["a", "b", "c", "Bad"]);
+    let alias = || prop::sample::select(vec!["x", "y", "a.b"]);
+    let created = || prop::sample::select(vec!["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]);
+    let channels = (name(), alias(), created()).prop_map(|(name, alias, created)| {
+        meta("Channel", "lab", name, created) + &format!("spec: {{aliases: [{alias}]}}\n")
+    });
+    let entry = || prop::sample::select(vec!["a", "b", "line", "short"]);
+    let things = (name(), alias(), created(), name(), entry()).prop_map(|(name, alias, created, to, entry)| {
+        let (to, key) = (to.to_lowercase(), key("k", entry));
+        meta("Thing", "lab", name, created)
+            + &format!(
+                "spec: {{aliases: [{alias}], connections: [{{channel: {to}}}], credentials: {{secretRefs: [{key}]}}}}\n"
+            )
+    });
+    prop::collection::vec(prop_oneof![channels, things], 0..12)
+}
+
+proptest! {
+    #[test]
+    fn any_order_gives_the_same_plan_and_a_plan_makes_a_table(
+        (documents, shuffled) in objects().prop_flat_map(|documents| {
+            (Just(documents.clone()), Just(documents).prop_shuffle())
+        }),
+    ) {
+        let first = plan(observed(&(documents.concat() + SECRETS)));
+        prop_assert_eq!(&plan(observed(&(SECRETS.to_owned() + &shuffled.concat()))), &first);
+        prop_assert!(GrantTableBuilder::table_of(&first.contents, Generation(1), 1).is_ok());
+    }
+}
