@@ -223,6 +223,12 @@ impl Fanout {
         sorted(subscribers.channels.keys()).into_iter().cloned().collect()
     }
 
+    /// Whether the channel has subscribers.
+    #[must_use]
+    pub fn has_channel(&self, channel: &ChannelId) -> bool {
+        self.subscribers.read().unwrap_or_else(PoisonError::into_inner).channels.contains_key(channel)
+    }
+
     /// How many subscribers there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -111,23 +111,19 @@ impl HttpFace {
         let mut draining = self.draining();
         // Which protocol is spoken shows only with the first bytes, and nobody else waits for those with a clock.
         let mut silent = pin!(tokio::time::sleep(self.limits.head_read_max));
-        let outcome = loop {
+        loop {
             tokio::select! {
-                outcome = connection.as_mut() => break outcome,
-                _ = draining.wait_for(|draining| *draining) => {
-                    connection.as_mut().graceful_shutdown();
-                    break connection.await;
-                }
+                outcome = connection.as_mut() => return trace(outcome),
+                _ = draining.wait_for(|draining| *draining) => break,
                 () = &mut silent, if !spoken.load(Ordering::Relaxed) => {
                     if !spoken.load(Ordering::Relaxed) {
                         return;
                     }
                 }
             }
-        };
-        if let Err(error) = outcome {
-            tracing::trace!(error, "connection ended");
         }
+        connection.as_mut().graceful_shutdown();
+        trace(connection.await);
     }
 
     fn protocol(&self) -> auto::Builder<TokioExecutor> {
@@ -183,6 +179,12 @@ impl HttpFace {
         Arc::clone(&self.bodies)
             .try_acquire_many_owned(units)
             .map_err(|_| Refusal::RateLimited { retry_after: Duration::from_secs(1) })
+    }
+}
+
+fn trace(outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = outcome {
+        tracing::trace!(error, "connection ended");
     }
 }
 

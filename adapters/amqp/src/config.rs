@@ -1,0 +1,103 @@
+//! What one can say about the broker.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use tidegate_bridge::QueueLimits;
+
+/// Where the broker's URL comes from. Not shown by `Debug`: it holds a password.
+#[derive(Clone)]
+pub enum UrlSource {
+    /// As given.
+    Fixed(String),
+    /// From a file, read at each connection, so that a rotated password is taken up.
+    File(PathBuf),
+}
+
+impl fmt::Debug for UrlSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(_) => f.write_str("Fixed(redacted)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// How to use the broker.
+#[derive(Clone, Debug)]
+pub struct AmqpConfig {
+    /// Where it is.
+    pub url: UrlSource,
+    /// The CA that signed its certificate, PEM; the machine's own CAs where absent.
+    pub ca_pem: Option<String>,
+    /// The topic exchange to publish to.
+    pub exchange: String,
+    /// Connections that publish; each costs a thread.
+    pub publisher_connections: usize,
+    /// Messages in flight on one connection, and as many waiting for it.
+    pub window: usize,
+    /// How long a publish may wait, for room and for its confirm, before it is refused.
+    pub publish_timeout: Duration,
+    /// How long a subscription may wait for its binding before it is refused.
+    pub subscribe_timeout: Duration,
+    /// How long a connection attempt may take, and how long a confirm may stay out before the link counts as dead.
+    pub stall_max: Duration,
+    /// What one subscriber may leave unread.
+    pub queue_limits: QueueLimits,
+}
+
+impl AmqpConfig {
+    /// The defaults, for the broker at `url`.
+    #[must_use]
+    pub fn new(url: UrlSource) -> Self {
+        Self {
+            url,
+            ca_pem: None,
+            exchange: "messages".to_owned(),
+            publisher_connections: 2,
+            window: 1_000,
+            publish_timeout: Duration::from_secs(10),
+            subscribe_timeout: Duration::from_secs(5),
+            stall_max: Duration::from_secs(5),
+            queue_limits: QueueLimits::default(),
+        }
+    }
+
+    /// The exchange that takes what no queue is bound for.
+    pub(crate) fn unrouted(&self) -> String {
+        format!("{}.unrouted", self.exchange)
+    }
+}
+
+/// The broker cannot be used as configured. Never says the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum AmqpError {
+    /// The URL is none.
+    #[error("not a broker URL: amqp://user:password@host:port/vhost or amqps://… is needed")]
+    Url,
+    /// The file with the URL cannot be read.
+    #[error("{}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The exchange's name is none.
+    #[error("the exchange needs a name of 1 to 240 bytes")]
+    Exchange,
+}
+
+/// Reads and checks the URL.
+pub(crate) fn uri(source: &UrlSource) -> Result<AMQPUri, AmqpError> {
+    let text = match source {
+        UrlSource::Fixed(url) => url.clone(),
+        UrlSource::File(path) => std::fs::read_to_string(path)
+            .map_err(|source| AmqpError::File { path: path.clone(), source })?
+            .trim()
+            .to_owned(),
+    };
+    text.parse().map_err(|_said| AmqpError::Url)
+}

@@ -1,0 +1,147 @@
+//! The connection that delivers: one exclusive queue for the whole process, bound to the channels that have
+//! subscribers, and a fan-out behind it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{Channel, Consumer};
+use tidegate_bridge::{Clock, Fanout, SystemClock};
+use tidegate_model::{ChannelId, MessageId, SubtopicFilter};
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use crate::config::AmqpConfig;
+use crate::link::Link;
+use crate::metrics::Metrics;
+use crate::wire::{delivery, short};
+
+/// Bytes that the broker keeps for this process when it reads too slowly; the oldest are dropped beyond.
+const QUEUE_BYTES_MAX: i64 = 64 * 1_024 * 1_024;
+/// How often a link without traffic is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Bindings that are asked for at once.
+const BATCH_MAX: usize = 64;
+
+pub(crate) struct Reader {
+    pub(crate) config: Arc<AmqpConfig>,
+    pub(crate) fanout: Arc<Fanout>,
+    /// Told when a channel gets its first subscriber or loses its last.
+    pub(crate) wake: Arc<Notify>,
+    /// The channels that are bound on the link that is up; none while it is down.
+    pub(crate) bound: watch::Sender<BTreeSet<ChannelId>>,
+    pub(crate) metrics: Metrics,
+    /// Whether this connection is up.
+    pub(crate) up: watch::Sender<bool>,
+}
+
+impl Reader {
+    /// Delivers for ever.
+    pub(crate) async fn run(self) {
+        loop {
+            let link = Link::establish(&self.config, "subscriber").await;
+            if let Ok((queue, consumer)) = open(&link.channel).await {
+                self.up.send_replace(true);
+                tokio::select! {
+                    () = self.consume(consumer) => {}
+                    () = self.bind(&link, &queue) => {}
+                }
+                self.up.send_replace(false);
+                self.bound.send_replace(BTreeSet::new());
+                self.metrics.connections_lost.inc();
+                // The queue is gone with the connection, and with it whatever came meanwhile.
+                self.fanout.mark_gap();
+            }
+        }
+    }
+
+    async fn consume(&self, mut consumer: Consumer) {
+        while let Some(Ok(received)) = consumer.next().await {
+            match delivery(received, SystemClock.now(), &made_up_id()) {
+                Some(delivery) => self.fanout.deliver(delivery),
+                None => drop(self.metrics.unreadable.inc()),
+            }
+        }
+    }
+
+    /// Keeps the bindings as the subscribers need them; returns when the link is dead.
+    async fn bind(&self, link: &Link, queue: &str) {
+        loop {
+            let wanted: BTreeSet<ChannelId> = self.fanout.channels().into_iter().collect();
+            let missing: Vec<_> = wanted.difference(&self.bound.borrow()).take(BATCH_MAX).cloned().collect();
+            let superfluous: Vec<_> = self.bound.borrow().difference(&wanted).take(BATCH_MAX).cloned().collect();
+            if missing.is_empty() && superfluous.is_empty() {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+                if !link.is_up() {
+                    return;
+                }
+                continue;
+            }
+            let done = async {
+                self.bind_all(&link.channel, queue, missing).await && self.unbind_all(&link.channel, queue, superfluous).await
+            };
+            if !matches!(tokio::time::timeout(self.config.stall_max, done).await, Ok(true)) {
+                return;
+            }
+        }
+    }
+
+    async fn bind_all(&self, channel: &Channel, queue: &str, missing: Vec<ChannelId>) -> bool {
+        let exchange = || short(&self.config.exchange);
+        let bound = join_all(missing.iter().map(|id| {
+            let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+            channel.queue_bind(short(queue), exchange(), binding_key(id), options, arguments)
+        }));
+        let all_bound = bound.await.iter().all(Result::is_ok);
+        if all_bound && !missing.is_empty() {
+            self.bound.send_modify(|bound| bound.extend(missing));
+        }
+        all_bound
+    }
+
+    async fn unbind_all(&self, channel: &Channel, queue: &str, superfluous: Vec<ChannelId>) -> bool {
+        for id in superfluous {
+            // Under the lock of `bound`: a subscriber that came meanwhile either keeps the binding, or finds it gone and
+            // waits for a new one.
+            let removed = self.bound.send_if_modified(|bound| !self.fanout.has_channel(&id) && bound.remove(&id));
+            if removed {
+                let (exchange, arguments) = (short(&self.config.exchange), FieldTable::default());
+                if channel.queue_unbind(short(queue), exchange, binding_key(&id), arguments).await.is_err() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The queue of this connection, under a new name each time: an old one may still be held by a connection that the
+/// broker takes for alive.
+async fn open(channel: &Channel) -> lapin::Result<(String, Consumer)> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_BYTES_MAX));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString(LongString::from("drop-head")));
+    let options = QueueDeclareOptions::exclusive().auto_delete();
+    let queue = format!("adapter.{}", made_up_id().as_str());
+    channel.queue_declare(short(&queue), options, arguments).await?;
+    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+    let consumer = channel.basic_consume(short(&queue), "adapter".into(), options, FieldTable::default()).await?;
+    Ok((queue, consumer))
+}
+
+/// Everything below a channel: the fan-out picks what each subscriber asked for.
+fn binding_key(channel: &ChannelId) -> lapin::types::ShortString {
+    short(SubtopicFilter::everything().binding_key(channel).as_str())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver names what has no name of its own")]
+fn made_up_id() -> MessageId {
+    MessageId::parse(&Uuid::new_v4().to_string()).expect("a UUID has 36 characters")
+}

@@ -1,0 +1,107 @@
+//! What a message looks like in AMQP: properties and headers, both ways.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use tidegate_bridge::{Delivery, Publication};
+use tidegate_model::{
+    ChannelId, ContentType, Message, MessageId, Protocol, RoutingKey, Subtopic, ThingId, Timestamp, TopicLimits,
+};
+
+/// Kept by the broker over its restart.
+const PERSISTENT: u8 = 2;
+/// What a message is published as.
+const TYPE: &str = "message";
+/// Who publishes it, as far as RabbitMQ is concerned.
+const APP_ID: &str = "tidegate";
+/// The content type of a message that names none.
+const OCTETS: &str = "application/octet-stream";
+
+/// A short string, or an empty one where the text has over 255 bytes; what is passed was bounded where it came in.
+pub(crate) fn short(text: &str) -> ShortString {
+    ShortString::try_new(text).unwrap_or_default()
+}
+
+fn long(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text))
+}
+
+pub(crate) fn routing_key(publication: &Publication) -> ShortString {
+    short(RoutingKey::new(publication.channel(), publication.subtopic()).as_str())
+}
+
+pub(crate) fn properties(publication: &Publication) -> BasicProperties {
+    let message = publication.message();
+    let mut headers = FieldTable::default();
+    headers.insert("x-channel".into(), long(publication.channel().as_str()));
+    if let Some(subtopic) = publication.subtopic().text() {
+        headers.insert("x-subtopic".into(), long(subtopic));
+    }
+    headers.insert("x-thing".into(), long(publication.publisher().as_str()));
+    headers.insert("x-protocol".into(), long(message.protocol.as_str()));
+    let received_at = i64::try_from(message.received_at.as_nanos()).unwrap_or(i64::MAX);
+    headers.insert("x-received-at".into(), AMQPValue::LongLongInt(received_at));
+    if let Some(traceparent) = &message.traceparent {
+        headers.insert("traceparent".into(), long(traceparent));
+    }
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(short(message.content_type.as_str()))
+        .with_message_id(short(message.id.as_str()))
+        .with_timestamp(message.received_at.as_secs())
+        .with_type(TYPE.into())
+        .with_app_id(APP_ID.into())
+        .with_headers(headers);
+    match message.expires_in {
+        Some(span) => properties.with_expiration(short(&expiration(span).to_string())),
+        None => properties,
+    }
+}
+
+/// Milliseconds as RabbitMQ takes them, which is for some 49 days at most.
+fn expiration(span: Duration) -> u32 {
+    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Reads a message of the exchange, of ours or of a back-end service; `None` when it is under no channel.
+pub(crate) fn delivery(received: lapin::message::Delivery, now: Timestamp, made_up: &MessageId) -> Option<Delivery> {
+    let properties = &received.properties;
+    let empty = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&empty);
+    let text = |name: &str| headers.inner().get(name).and_then(text_of);
+    let limits = TopicLimits::default();
+    let of_headers = || {
+        let channel = ChannelId::parse(text("x-channel")?).ok()?;
+        let subtopic = text("x-subtopic").map_or(Ok(Subtopic::none()), |text| Subtopic::parse(text, &limits));
+        Some((channel, subtopic.ok()?))
+    };
+    let (channel, subtopic) =
+        of_headers().or_else(|| RoutingKey::parse(received.routing_key.as_str(), &limits).ok())?;
+    let content_type = properties.content_type().as_ref().and_then(|text| ContentType::parse(text.as_str()).ok());
+    let octets = || ContentType::parse(OCTETS).expect("a content type");
+    let received_at = match headers.inner().get("x-received-at") {
+        Some(AMQPValue::LongLongInt(nanos)) => u64::try_from(*nanos).map_or(now, Timestamp::from_nanos),
+        _ => now,
+    };
+    let expires_in = properties.expiration().as_ref().and_then(|text| text.as_str().parse().ok());
+    let message = Message {
+        id: properties
+            .message_id()
+            .as_ref()
+            .and_then(|id| MessageId::parse(id.as_str()))
+            .unwrap_or_else(|| made_up.clone()),
+        content_type: content_type.unwrap_or_else(octets),
+        protocol: text("x-protocol").and_then(Protocol::from_name).unwrap_or(Protocol::Amqp),
+        received_at,
+        expires_in: expires_in.map(Duration::from_millis),
+        traceparent: text("traceparent").map(Into::into),
+        payload: received.data.into(),
+    };
+    let publisher = headers.inner().get("x-thing").and_then(text_of).and_then(|id| ThingId::parse(id).ok());
+    Some(Delivery { publisher, channel, subtopic, message })
+}
+
+fn text_of(value: &AMQPValue) -> Option<&str> {
+    if let AMQPValue::LongString(text) = value { std::str::from_utf8(text.as_bytes()).ok() } else { None }
+}

@@ -1,0 +1,148 @@
+//! The life of the process: open, serve, drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use prometheus_client::registry::Registry;
+use tidegate_bridge::{Bridge, BridgeParts, Broker, Grants, SystemClock};
+use tidegate_daemon::admin::{self, Readiness};
+use tidegate_daemon::config::Listen;
+use tidegate_daemon::drain::Drain;
+use tidegate_daemon::listen::{self, ListenLimits};
+use tidegate_daemon::tls::{Tls, TlsFiles};
+use tidegate_daemon::{Exit, watch};
+use tidegate_http::{HttpFace, HttpLimits};
+use tidegate_manifests::Manifests;
+use tokio::net::TcpListener;
+
+use crate::broker;
+use crate::grants::ManifestGrants;
+use crate::options::Options;
+
+/// Longest silence of an event stream that proxies bear.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
+/// The condition that a table is in force.
+const GRANTS_LOADED: &str = "grants loaded";
+/// The condition that the broker is there.
+const BROKER_LINK: &str = "broker link up";
+
+/// Why the process ends, and how.
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+}
+
+/// Makes an error end the process in a certain way.
+trait Ends<T> {
+    fn or_end(self, exit: Exit) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> Ends<T> for Result<T, E> {
+    fn or_end(self, exit: Exit) -> Result<T, Failure> {
+        self.map_err(|error| Failure { exit, error: error.into() })
+    }
+}
+
+/// Runs until told to end.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let mut registry = Registry::with_prefix("tidegate");
+    let readiness = Readiness::new();
+    readiness.set(GRANTS_LOADED, false);
+    readiness.set(BROKER_LINK, false);
+
+    // Everything that can be wrong with the configuration comes before the first port is bound.
+    if options.http_keep_alive.0.is_zero() || options.http_keep_alive.0 > KEEP_ALIVE_MAX {
+        return Err(anyhow!("--http-keep-alive: more than 0 and at most 30s is needed")).or_end(Exit::Configuration);
+    }
+    let manifests = Manifests::open(&options.manifests).context("--manifests").or_end(Exit::Configuration)?;
+    let changes = watch::watch(vec![options.manifests.clone()]);
+    let tls = tls(&options).or_end(Exit::Configuration)?;
+    let broker = broker::start(&options, &mut registry).or_end(Exit::Configuration)?;
+
+    let grants = Arc::new(Grants::new());
+    let mut source = ManifestGrants::new(manifests, Arc::clone(&grants));
+    source.reload().or_end(Exit::Bug)?;
+    readiness.set(GRANTS_LOADED, true);
+
+    let parts = BridgeParts {
+        grants,
+        publisher: broker.clone(),
+        subscriber: broker.clone(),
+        clock: Arc::new(SystemClock),
+        senml_limits: tidegate_senml::Limits::default(),
+    };
+    let bridge = Arc::new(Bridge::new(parts, &mut registry));
+    let limits = HttpLimits { event_keep_alive: options.http_keep_alive.0, ..HttpLimits::default() };
+    let face = HttpFace::new(bridge, limits, &mut registry);
+
+    let drain = Drain::new();
+    drain.on_signals().context("signals").or_end(Exit::Bug)?;
+    let admin = open("--admin", options.admin).or_end(Exit::Unavailable)?;
+    let http = open("--listen-http", options.listen_http).or_end(Exit::Unavailable)?;
+    let https = open("--listen-https", if tls.is_some() { options.listen_https } else { Listen::Off });
+    let https = https.or_end(Exit::Unavailable)?;
+
+    if let Some(listener) = admin {
+        tokio::spawn(admin::serve(listener, readiness.clone(), registry, drain.clone()));
+    }
+    for (listener, tls) in [(http, None), (https, tls)] {
+        let Some(listener) = listener else { continue };
+        let face = Arc::clone(&face);
+        let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
+        tokio::spawn(listen::serve(listener, tls, ListenLimits::default(), drain.clone(), serve));
+    }
+    tokio::spawn(source.follow(changes));
+
+    wait_for_broker(&*broker, &readiness, &drain, options.broker_timeout.0).await?;
+    drain.draining().await;
+    face.drain();
+    if !drain.finished(options.drain_timeout.0).await {
+        tracing::warn!(connections = drain.count(), "drain timed out");
+    }
+    Ok(())
+}
+
+fn open(option: &'static str, listen: Listen) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = listen.address() else { return Ok(None) };
+    let listener = listen::bind(option, address)?;
+    tracing::info!(address = %listener.local_addr()?, "{option}");
+    Ok(Some(listener))
+}
+
+fn tls(options: &Options) -> anyhow::Result<Option<Tls>> {
+    let (Some(cert), Some(key)): (Option<PathBuf>, Option<PathBuf>) = (options.tls_cert.clone(), options.tls_key.clone())
+    else {
+        return Ok(None);
+    };
+    let alpn = [b"h2".as_slice(), b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+    Ok(Some(Tls::watched(TlsFiles { cert, key, alpn })?))
+}
+
+/// Waits until the link to the broker is up for the first time, and follows it from then on.
+async fn wait_for_broker(
+    broker: &dyn Broker,
+    readiness: &Readiness,
+    drain: &Drain,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let mut link = broker.link_up();
+    tokio::select! {
+        up = tokio::time::timeout(timeout, link.wait_for(|up| *up)) => {
+            if !matches!(up, Ok(Ok(_))) {
+                return Err(anyhow!("the broker did not come up within --broker-timeout")).or_end(Exit::Unavailable);
+            }
+        }
+        () = drain.draining() => return Ok(()),
+    }
+    readiness.set(BROKER_LINK, true);
+    let readiness = readiness.clone();
+    tokio::spawn(async move {
+        while link.changed().await.is_ok() {
+            let up = *link.borrow_and_update();
+            readiness.set(BROKER_LINK, up);
+        }
+    });
+    Ok(())
+}
