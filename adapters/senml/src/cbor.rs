@@ -8,7 +8,7 @@ use minicbor::{Decoder, Encoder};
 use crate::decimal::Decimal;
 use crate::json::{set_value, version};
 use crate::pack::{Record, Value};
-use crate::{Fault, Limits, SenmlError};
+use crate::{Accept, Fault, Limits, SenmlError};
 
 /// A decimal fraction: [exponent, mantissa].
 //= RFC8949 3.4.4
@@ -34,20 +34,20 @@ const LABELS: [(i8, &str); 15] = [
     (8, "vd"),
 ];
 
-/// Reads the records of a pack; the rules between fields are checked elsewhere.
-pub(crate) fn records(pack: &[u8], limits: &Limits) -> Result<Vec<Record>, SenmlError> {
+/// Reads the records of a pack; the rules between fields are those of `accept`.
+pub(crate) fn records(pack: &[u8], limits: &Limits, accept: &mut Accept<'_>) -> Result<(), SenmlError> {
     let mut reader = Reader { decoder: Decoder::new(pack), limits };
     let at = |reader: &Reader<'_>| Fault::NotCbor(reader.decoder.position());
     let count = reader.decoder.array().map_err(|_| at(&reader).anywhere())?;
-    let mut records = Vec::new();
-    while reader.has_more(count, records.len()).map_err(Fault::anywhere)? {
-        let index = records.len();
+    let mut index = 0;
+    while reader.has_more(count, index).map_err(Fault::anywhere)? {
         if index >= limits.records_max {
             return Err(Fault::TooManyRecords.in_record(index));
         }
-        records.push(reader.record().map_err(|fault| fault.in_record(index))?);
+        reader.record().and_then(&mut *accept).map_err(|fault| fault.in_record(index))?;
+        index += 1;
     }
-    if reader.decoder.position() == pack.len() { Ok(records) } else { Err(Fault::TrailingBytes.anywhere()) }
+    if reader.decoder.position() == pack.len() { Ok(()) } else { Err(Fault::TrailingBytes.anywhere()) }
 }
 
 struct Reader<'b> {
@@ -149,6 +149,7 @@ impl Reader<'_> {
     }
 
     //= RFC8428 6
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the decoder judges every other type, those to come too")]
     fn number(&mut self, label: &'static str) -> Result<Decimal, Fault> {
         let wrong = |_| Fault::WrongType(label);
         let number = match self.datatype()? {
@@ -175,6 +176,7 @@ impl Reader<'_> {
     }
 
     /// Steps over one value, which lies within `depth` arrays and maps.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the decoder judges every other type, those to come too")]
     fn skip(&mut self, depth: usize) -> Result<(), Fault> {
         let datatype = self.datatype()?;
         let items_each = match datatype {

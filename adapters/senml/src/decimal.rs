@@ -84,21 +84,25 @@ impl Decimal {
         (self.mantissa, self.exponent)
     }
 
-    /// The exact sum; where the two are too far apart for 38 digits, the larger one. `None` when it is out of range.
+    /// The exact sum; where it has too many digits, the last ones of the finer number are lost. `None` when it is out
+    /// of range.
     #[must_use]
     pub fn plus(self, other: Self) -> Option<Self> {
-        let (high, low) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
+        let (high, mut low) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
         if high.mantissa == 0 || low.mantissa == 0 {
             return Some(if high.mantissa == 0 { low } else { high });
         }
-        let aligned = u32::try_from(high.exponent - low.exponent)
-            .ok()
-            .and_then(|power| high.mantissa.checked_mul(10_i128.checked_pow(power)?));
-        match aligned.and_then(|aligned| aligned.checked_add(low.mantissa)) {
-            Some(mantissa) => Self::new(mantissa, low.exponent),
-            None if high.to_f64().abs() >= low.to_f64().abs() => Some(high),
-            None => Some(low),
+        while low.mantissa != 0 {
+            let sum = u32::try_from(high.exponent - low.exponent)
+                .ok()
+                .and_then(|power| high.mantissa.checked_mul(10_i128.checked_pow(power)?))
+                .and_then(|aligned| aligned.checked_add(low.mantissa));
+            if let Some(mantissa) = sum {
+                return Self::new(mantissa, low.exponent);
+            }
+            low = Self { mantissa: low.mantissa / 10, exponent: low.exponent + 1 };
         }
+        Some(high)
     }
 
     /// Whether it is smaller than `bound`.
@@ -178,6 +182,8 @@ mod tests {
             ("18446744073709551615", "1", "18446744073709551616"),
             ("5", "-5", "0"),
             ("1e300", "1", "1e300"),
+            ("1e300", "-1e-300", "1e300"),
+            ("1554381569.992", "0.1000000000000000000000000000000001", "1554381570.092"),
         ] {
             assert_eq!(number(a).plus(number(b)).unwrap().to_string(), sum);
             assert_eq!(number(b).plus(number(a)).unwrap().to_string(), sum);

@@ -11,58 +11,57 @@ use serde_json::value::RawValue;
 
 use crate::decimal::Decimal;
 use crate::pack::{Record, Value};
-use crate::{Fault, Limits, SenmlError};
+use crate::{Accept, Fault, Limits, SenmlError};
 
-/// Reads the records of a pack; the rules between fields are checked elsewhere.
+/// Reads the records of a pack; the rules between fields are those of `accept`.
 //= RFC8428 5
-pub(crate) fn records(pack: &[u8], limits: &Limits) -> Result<Vec<Record>, SenmlError> {
+pub(crate) fn records(pack: &[u8], limits: &Limits, accept: &mut Accept<'_>) -> Result<(), SenmlError> {
     let mut fault = None;
     let mut deserializer = serde_json::Deserializer::from_slice(pack);
-    let outcome = PackSeed { limits, fault: &mut fault }.deserialize(&mut deserializer);
-    let outcome = outcome.and_then(|records| deserializer.end().map(|()| records));
+    let outcome = PackSeed { limits, accept, fault: &mut fault }.deserialize(&mut deserializer);
+    let outcome = outcome.and_then(|()| deserializer.end());
     outcome.map_err(|error| {
         fault.unwrap_or_else(|| Fault::NotJson { line: error.line(), column: error.column() }.anywhere())
     })
 }
 
-struct PackSeed<'a> {
+struct PackSeed<'a, 'f> {
     limits: &'a Limits,
+    accept: &'a mut Accept<'f>,
     /// What is wrong, where it is more than JSON itself.
     fault: &'a mut Option<SenmlError>,
 }
 
-impl<'de> DeserializeSeed<'de> for PackSeed<'_> {
-    type Value = Vec<Record>;
+impl<'de> DeserializeSeed<'de> for PackSeed<'_, '_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Record>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for PackSeed<'_> {
-    type Value = Vec<Record>;
+impl<'de> Visitor<'de> for PackSeed<'_, '_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of records")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut pack: A) -> Result<Vec<Record>, A::Error> {
-        let mut records = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pack: A) -> Result<(), A::Error> {
+        let mut index = 0;
         while let Some(fields) = pack.next_element::<Fields<'de>>()? {
-            let record = if records.len() < self.limits.records_max {
-                record(fields.0, self.limits)
+            let outcome = if index < self.limits.records_max {
+                record(&fields.0, self.limits).and_then(&mut *self.accept)
             } else {
                 Err(Fault::TooManyRecords)
             };
-            match record {
-                Ok(record) => records.push(record),
-                Err(fault) => {
-                    *self.fault = Some(fault.in_record(records.len()));
-                    return Err(A::Error::custom("not SenML"));
-                }
+            if let Err(fault) = outcome {
+                *self.fault = Some(fault.in_record(index));
+                return Err(A::Error::custom("not SenML"));
             }
+            index += 1;
         }
-        Ok(records)
+        Ok(())
     }
 }
 
@@ -97,7 +96,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-fn record(fields: Vec<(Cow<'_, str>, &RawValue)>, limits: &Limits) -> Result<Record, Fault> {
+fn record(fields: &[(Cow<'_, str>, &RawValue)], limits: &Limits) -> Result<Record, Fault> {
     if fields.len() > limits.labels_max {
         return Err(Fault::TooManyLabels);
     }
@@ -107,7 +106,7 @@ fn record(fields: Vec<(Cow<'_, str>, &RawValue)>, limits: &Limits) -> Result<Rec
     if labels.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Fault::DuplicateLabel);
     }
-    for (label, raw) in &fields {
+    for (label, raw) in fields {
         set(&mut record, label, raw.get(), limits)?;
     }
     Ok(record)

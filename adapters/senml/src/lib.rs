@@ -11,6 +11,7 @@ mod json;
 mod pack;
 
 pub use decimal::Decimal;
+use pack::Rules;
 pub use pack::{Pack, Record, ResolvedRecord, Value};
 
 /// How a pack is written.
@@ -139,17 +140,34 @@ impl Fault {
 /// # Errors
 /// [`SenmlError`] when it is not valid, or beyond the limits.
 pub fn parse(pack: &[u8], format: Format, limits: &Limits) -> Result<Pack, SenmlError> {
-    let records = match format {
-        Format::Json => json::records(pack, limits)?,
-        Format::Cbor => cbor::records(pack, limits)?,
-    };
-    Pack::checked(records)
+    let mut records = Vec::new();
+    each_record(pack, format, limits, &mut |record| records.push(record))?;
+    Ok(Pack::of_checked(records))
 }
 
-/// Whether a pack is valid.
+/// Whether a pack is valid; holds one record at a time.
 ///
 /// # Errors
 /// As [`parse`].
 pub fn validate(pack: &[u8], format: Format, limits: &Limits) -> Result<(), SenmlError> {
-    parse(pack, format, limits).map(drop)
+    each_record(pack, format, limits, &mut drop)
 }
+
+/// Hands over each record that obeys the rules; what it has handed over counts for nothing if it fails later.
+fn each_record(pack: &[u8], format: Format, limits: &Limits, take: &mut dyn FnMut(Record)) -> Result<(), SenmlError> {
+    let (mut rules, mut count) = (Rules::default(), 0_usize);
+    let mut accept = |record: Record| {
+        rules.check(&record)?;
+        count += 1;
+        take(record);
+        Ok(())
+    };
+    match format {
+        Format::Json => json::records(pack, limits, &mut accept)?,
+        Format::Cbor => cbor::records(pack, limits, &mut accept)?,
+    }
+    if count == 0 { Err(Fault::Empty.anywhere()) } else { Ok(()) }
+}
+
+/// Takes a record, or says what rule it breaks.
+type Accept<'a> = dyn FnMut(Record) -> Result<(), Fault> + 'a;

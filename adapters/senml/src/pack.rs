@@ -1,7 +1,7 @@
 //! The rules of a pack, whatever it is written in.
 
+use crate::Fault;
 use crate::decimal::Decimal;
-use crate::{Fault, SenmlError};
 
 /// Seconds below which a time is relative to now: 2^28.
 //= RFC8428 4.5.3
@@ -117,35 +117,43 @@ impl Base {
     }
 }
 
-impl Pack {
+/// What is to be known of the records before, to judge the next one.
+#[derive(Default)]
+pub(crate) struct Rules {
+    base_name: String,
+    version: Option<u64>,
+}
+
+impl Rules {
     /// Checks what spans the fields of a record and the records of a pack.
-    pub(crate) fn checked(records: Vec<Record>) -> Result<Self, SenmlError> {
-        if records.is_empty() {
-            return Err(Fault::Empty.anywhere());
+    pub(crate) fn check(&mut self, record: &Record) -> Result<(), Fault> {
+        //= RFC8428 4.4
+        let version = record.base_version.or(self.version).unwrap_or(VERSION);
+        if !is_supported(version) {
+            return Err(Fault::Version);
         }
-        let (mut base_name, mut version) = ("", None);
-        for (index, record) in records.iter().enumerate() {
-            let fails = |fault: Fault| Err(fault.in_record(index));
-            //= RFC8428 4.4
-            if let Some(own) = record.base_version {
-                if !is_supported(own) {
-                    return fails(Fault::Version);
-                }
-                if version.is_some_and(|version| version != own) {
-                    return fails(Fault::VersionChanges);
-                }
-                version = Some(own);
-            }
-            base_name = record.base_name.as_deref().unwrap_or(base_name);
-            if !is_legal_name(base_name, record.name.as_deref().unwrap_or_default()) {
-                return fails(Fault::IllegalName);
-            }
-            //= RFC8428 4.2
-            if record.value.is_none() && record.sum.is_none() && !record.is_base_name_alone() {
-                return fails(Fault::NoValue);
-            }
+        if self.version.is_some_and(|before| before != version) {
+            return Err(Fault::VersionChanges);
         }
-        Ok(Self { records })
+        self.version = Some(version);
+        if let Some(name) = &record.base_name {
+            self.base_name.clone_from(name);
+        }
+        if !is_legal_name(&self.base_name, record.name.as_deref().unwrap_or_default()) {
+            return Err(Fault::IllegalName);
+        }
+        //= RFC8428 4.2
+        if record.value.is_none() && record.sum.is_none() && !record.is_base_name_alone() {
+            return Err(Fault::NoValue);
+        }
+        Ok(())
+    }
+}
+
+impl Pack {
+    /// Of records that a [`Rules`] has accepted.
+    pub(crate) const fn of_checked(records: Vec<Record>) -> Self {
+        Self { records }
     }
 
     /// The records as they are written.
