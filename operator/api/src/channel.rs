@@ -35,12 +35,16 @@ pub struct ChannelSpec {
 /// The Channel owner's standing consent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.list) || size(self.list) == 0 || (has(self.namespaces) && self.namespaces == 'List')",
+    "message": "list goes with namespaces: List"
+}]))]
 pub struct AllowedThings {
     /// `Same`: Things of the Channel's own namespace. `All`: Things of every namespace. `List`: Things of the own
     /// namespace and of those in `list`.
     pub namespaces: Namespaces,
     /// The namespaces that `List` names.
-    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub list: Vec<String>,
 }

@@ -42,11 +42,11 @@ pub struct ThingSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Connection {
     /// The Channel's name.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub channel: String,
     /// The Channel's namespace; empty for the Thing's own.
     #[serde(default)]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 63), regex(pattern = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
     pub namespace: String,
     /// What the Thing may do. Default: both.
     #[serde(default = "both")]
@@ -100,9 +100,13 @@ pub struct Credentials {
 /// A key in a Secret. It has at least 16 bytes; one line end behind it does not count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.notBefore) || !has(self.notAfter) || self.notBefore <= self.notAfter",
+    "message": "notBefore is after notAfter"
+}]))]
 pub struct SecretRef {
     /// Names this key within the Thing.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub id: String,
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
@@ -123,9 +127,13 @@ pub struct SecretRef {
 /// The hash of a key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.notBefore) || !has(self.notAfter) || self.notBefore <= self.notAfter",
+    "message": "notBefore is after notAfter"
+}]))]
 pub struct KeyHash {
     /// Names this key within the Thing.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub id: String,
     /// SHA-256 of the key, as 64 hexadecimal digits.
     #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9A-Fa-f]{64}$"))]

@@ -91,3 +91,85 @@ fn what_is_beyond_its_bounds_is_named() {
         ]
     );
 }
+
+/// Values that break each bound of `schema` at `path`, given one that keeps them all.
+fn beyond(schema: &Value, good: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    if let Some(max) = schema["maxItems"].as_u64() {
+        let many = vec![good[0].clone(); usize::try_from(max).unwrap() + 1];
+        found.push((path.to_owned(), many.into()));
+        let mut inner = Vec::new();
+        beyond(&schema["items"], &good[0], &format!("{path}[0]"), &mut inner);
+        found.extend(inner.into_iter().map(|(at, bad)| (at, serde_json::json!([bad]))));
+    }
+    if let Some(max) = schema["maxLength"].as_u64() {
+        found.push((path.to_owned(), "a".repeat(usize::try_from(max).unwrap() + 1).into()));
+    }
+    if schema["pattern"].is_string() {
+        found.push((path.to_owned(), "a.!".into()));
+    }
+    if schema["minLength"].as_u64().is_some_and(|min| min > 0) {
+        found.push((path.to_owned(), "".into()));
+    }
+    for (bound, past) in [("minimum", -1), ("maximum", 1)] {
+        let Some(limit) = schema[bound].as_f64() else { continue };
+        if schema["type"] == "integer" && limit + f64::from(past) >= 0.0 {
+            found.push((path.to_owned(), serde_json::from_str(&(limit + f64::from(past)).to_string()).unwrap()));
+        }
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let mut inner = Vec::new();
+        beyond(property, &good[name], &format!("{path}.{name}"), &mut inner);
+        for (at, bad) in inner {
+            let mut whole = good.clone();
+            whole[name] = bad;
+            found.push((at, whole));
+        }
+    }
+}
+
+#[test]
+fn what_the_schema_refuses_is_refused_without_an_api_server() {
+    let spec = |crd: Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
+    let (time, later) = ("2026-01-31T00:00:00Z", "2026-02-28T00:00:00Z");
+    let thing = serde_json::json!({
+        "aliases": ["old-1"],
+        "connections": [{"channel": "telemetry", "namespace": "plant-a", "permissions": ["Publish"],
+            "subtopics": {"publish": ["engine/#"], "subscribe": ["+/state"]}}],
+        "credentials": {
+            "secretRefs": [{"id": "a", "name": "keys", "key": "key", "notBefore": time, "notAfter": later}],
+            "keyHashes": [{"id": "b", "sha256": "0f".repeat(32), "notBefore": time, "notAfter": later}]}
+    });
+    let channel = serde_json::json!({
+        "aliases": ["old-1"],
+        "allowedThings": {"namespaces": "List", "list": ["plant-b"]},
+        "payload": {"contentType": "text/plain", "admit": ["text/plain"], "validate": "None", "maxBytes": 1}
+    });
+    let mut tried = 0;
+    let mut check = |schema: Value, good: &Value, violations: &dyn Fn(Value) -> Vec<String>| {
+        assert_eq!(violations(good.clone()), Vec::<String>::new());
+        let mut bad = Vec::new();
+        beyond(&schema, good, "spec", &mut bad);
+        for (path, value) in bad {
+            let said = violations(value);
+            assert!(said.iter().any(|field| field.starts_with(&path)), "{path} passes: {said:?}");
+            tried += 1;
+        }
+    };
+    check(spec(serde_json::to_value(Thing::crd()).unwrap()), &thing, &|value| {
+        let spec: ThingSpec = serde_json::from_value(value).unwrap();
+        spec.violations().into_iter().map(|violation| violation.field).collect()
+    });
+    check(spec(serde_json::to_value(Channel::crd()).unwrap()), &channel, &|value| {
+        let spec: ChannelSpec = serde_json::from_value(value).unwrap();
+        spec.violations().into_iter().map(|violation| violation.field).collect()
+    });
+    assert!(tried > 30, "only {tried} bounds were tried");
+}
+
+#[test]
+fn what_one_object_decides_is_a_rule_of_the_schema() {
+    let thing = serde_json::to_string(&Thing::crd()).unwrap();
+    assert_eq!(thing.matches("self.notBefore <= self.notAfter").count(), 2, "{thing}");
+    let channel = serde_json::to_string(&Channel::crd()).unwrap();
+    assert!(channel.contains("self.namespaces == 'List'"), "{channel}");
+}
