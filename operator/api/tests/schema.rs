@@ -173,3 +173,22 @@ fn what_one_object_decides_is_a_rule_of_the_schema() {
     let channel = serde_json::to_string(&Channel::crd()).unwrap();
     assert!(channel.contains("self.namespaces == 'List'"), "{channel}");
 }
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let thing: ThingSpec = serde_yaml::from_str(
+        "{suspended: false, aliases: [], connections: [{channel: telemetry, permissions: [Publish], \
+         subtopics: {publish: ['engine/#'], subscribe: []}}, {channel: commands}]}",
+    )
+    .unwrap();
+    assert_eq!(thing.violations(), []);
+    let [limited, plain] = thing.connections.as_slice() else { panic!("two connections are needed") };
+    assert_eq!(limited.subtopics.subscribe.as_deref(), Some(&[] as &[String]));
+    assert_eq!((plain.namespace.as_str(), plain.permissions.len()), ("", 2));
+    assert_eq!((&plain.subtopics.publish, &plain.subtopics.subscribe), (&None, &None));
+    let channel: ChannelSpec = serde_yaml::from_str("{aliases: []}").unwrap();
+    assert_eq!(channel.violations(), []);
+    assert_eq!((channel.payload.content_type.as_str(), channel.payload.max_bytes), ("application/senml+json", 262_144));
+    assert!(channel.payload.admit.is_empty() && channel.allowed_things.admit("a", "a"));
+    assert!(!channel.allowed_things.admit("a", "b"));
+}
