@@ -1,1 +1,328 @@
+//! A real adapter process for tests, and raw HTTP to speak to it.
+//!
+//! Owns the process and its folder of manifests. Must not share code with what it tests.
+#![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+/// How long anything may take that is waited for.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often a predicate is looked at, so that the machine is left to what is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The keys of the fixture; each long enough to be one.
+pub const KEY_1: &str = "key-dev1-0123456789";
+/// The second device's.
+pub const KEY_2: &str = "key-dev2-0123456789";
+
+/// Two devices on one channel that admits SenML, JSON and octets, and what else the outcome table needs.
+pub const MANIFESTS: &str = r#"apiVersion: tidegate.io/v1alpha1
+kind: Channel
+metadata: {namespace: lab, name: telemetry}
+spec:
+  aliases: [flashed-1]
+  payload:
+    admit: [application/senml+json, application/senml+cbor, application/json, application/octet-stream]
+    maxBytes: 1000
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Channel
+metadata: {namespace: lab, name: checked}
+spec: {payload: {validate: Senml}}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Channel
+metadata: {namespace: lab, name: other}
+spec: {}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Thing
+metadata: {namespace: lab, name: dev1}
+spec:
+  aliases: [flashed-dev1]
+  connections:
+  - {channel: telemetry}
+  - {channel: checked}
+  credentials: {secretRefs: [{id: a, name: keys, key: dev1}, {id: old, name: keys, key: old, notAfter: "2020-01-01T00:00:00Z"}]}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Thing
+metadata: {namespace: lab, name: dev2}
+spec:
+  connections: [{channel: telemetry, permissions: [Subscribe]}]
+  credentials: {secretRefs: [{id: a, name: keys, key: dev2}]}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: Thing
+metadata: {namespace: lab, name: resting}
+spec:
+  suspended: true
+  connections: [{channel: telemetry}]
+  credentials: {secretRefs: [{id: a, name: keys, key: resting}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {namespace: lab, name: keys, labels: {tidegate.io/credentials: "true"}}
+stringData: {dev1: key-dev1-0123456789, dev2: key-dev2-0123456789, old: key-old1-0123456789, resting: key-rest-0123456789}
+"#;
+
+/// The adapter as cargo builds it, built once for this process.
+fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = BINARY.get() {
+        return Ok(path);
+    }
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let built = Command::new(cargo).args(["build", "--quiet", "--locked", "--package", "adapter"]).status()?;
+    ensure!(built.success(), "the adapter does not build");
+    let exe = std::env::current_exe()?;
+    let folder = exe.parent().and_then(Path::parent).context("the test lies in target/<profile>/deps")?;
+    Ok(BINARY.get_or_init(|| folder.join("adapter")))
+}
+
+/// A running adapter. Dropping it kills it.
+pub struct Adapter {
+    child: Child,
+    folder: TempDir,
+    log: Arc<Mutex<String>>,
+    http: SocketAddr,
+    admin: SocketAddr,
+    https: Option<SocketAddr>,
+}
+
+impl Adapter {
+    /// Starts `adapter all` on the fixture, with more arguments, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready within the deadline; says what it logged.
+    pub fn start(broker: &str, more: &[&str]) -> Result<Self> {
+        let folder = TempDir::with_prefix("tidegate-manifests-")?;
+        std::fs::write(folder.path().join("all.yaml"), MANIFESTS)?;
+        let mut child = Command::new(binary()?)
+            .args(["all", "--listen-http", "127.0.0.1:0", "--listen-https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--broker", broker, "--drain-timeout", "10s", "--manifests"])
+            .arg(folder.path())
+            .args(more)
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()?;
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, written) = (child.stderr.take().context("a pipe")?, Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = written.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut adapter = Self { child, folder, log, http: nowhere, admin: nowhere, https: None };
+        adapter.wait_until_ready(more.contains(&"--tls-cert"))?;
+        Ok(adapter)
+    }
+
+    fn wait_until_ready(&mut self, with_tls: bool) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the adapter ended with {status}: {}", self.log());
+            }
+            let log = self.log();
+            let address = |option: &str| {
+                let line = log.lines().find(|line| line.contains(&format!("{option} address=")))?;
+                line.rsplit_once("address=")?.1.trim().parse().ok()
+            };
+            let (http, admin, https) = (address("--listen-http"), address("--admin"), address("--listen-https"));
+            if let (Some(http), Some(admin), true) = (http, admin, https.is_some() || !with_tls) {
+                (self.http, self.admin, self.https) = (http, admin, https);
+                if self.admin("/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        bail!("the adapter is not ready: {}", self.log())
+    }
+
+    /// Where it serves HTTP.
+    #[must_use]
+    pub const fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where it serves HTTPS, with a certificate.
+    #[must_use]
+    pub const fn https(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// All that it logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Replaces the manifests.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_manifests(&self, text: &str) -> Result<()> {
+        // In one step, as an editor or a kubelet does.
+        let (new, old) = (self.folder.path().join(".new"), self.folder.path().join("all.yaml"));
+        std::fs::write(&new, text)?;
+        Ok(std::fs::rename(new, old)?)
+    }
+
+    /// Asks the admin endpoint.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn admin(&self, path: &str) -> Result<String> {
+        exchange(self.admin, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+    }
+
+    /// Sends one request, `connection: close` added, and returns the whole answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn request(&self, head: &str, body: &[u8]) -> Result<String> {
+        let head = head.trim().replace('\n', "\r\n");
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let request = format!("{head}\r\nHost: x\r\nConnection: close\r\n{length}\r\n");
+        exchange(self.http, &[request.as_bytes(), body].concat())
+    }
+
+    /// Publishes and returns the status.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn publish(&self, topic: &str, key: &str, content_type: &str, payload: &[u8]) -> Result<u16> {
+        let head = format!("POST /{topic} HTTP/1.1\nAuthorization: {key}\nContent-Type: {content_type}");
+        status(&self.request(&head, payload)?)
+    }
+
+    /// Opens an event stream and waits until it is subscribed.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn subscribe(&self, filter: &str, key: &str) -> Result<Events> {
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let head = format!(
+            "GET /{filter} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\nAuthorization: {key}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes())?;
+        let mut events = Events { stream, seen: Vec::new() };
+        events.until(": subscribed")?;
+        Ok(events)
+    }
+
+    /// Sends SIGTERM and returns the exit code.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub fn terminate(&mut self) -> Result<Option<i32>> {
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        bail!("the adapter goes on: {}", self.log())
+    }
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An open event stream.
+pub struct Events {
+    stream: TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Events {
+    /// Reads until `text` has come, and returns all that came so far.
+    ///
+    /// # Errors
+    /// When the stream ends before, or nothing comes within the deadline.
+    pub fn until(&mut self, text: &str) -> Result<String> {
+        let mut buffer = [0; 4_096];
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let seen = String::from_utf8_lossy(&self.seen).into_owned();
+            if seen.contains(text) {
+                return Ok(seen);
+            }
+            ensure!(Instant::now() < deadline, "not within {DEADLINE:?}: {text:?} after {seen:?}");
+            let count =
+                self.stream.read(&mut buffer).with_context(|| format!("waiting for {text:?} after {seen:?}"))?;
+            ensure!(count > 0, "the stream ended before {text:?}: {seen}");
+            self.seen.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    /// Reads to the end of the stream.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub fn to_end(mut self) -> Result<String> {
+        self.stream.read_to_end(&mut self.seen)?;
+        Ok(String::from_utf8_lossy(&self.seen).into_owned())
+    }
+}
+
+/// Sends bytes and reads to the end.
+///
+/// # Errors
+/// When the connection breaks.
+pub fn exchange(address: SocketAddr, request: &[u8]) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The status of an answer.
+///
+/// # Errors
+/// When it is none.
+pub fn status(answer: &str) -> Result<u16> {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).with_context(|| format!("no status in {answer:?}"))
+}
+
+/// Waits until `holds`.
+///
+/// # Panics
+/// When it does not within the deadline.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

@@ -183,7 +183,13 @@ impl Rabbit {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.signal("-STOP")
+        self.signal("-STOP")?;
+        // Each thread stops by itself, and one that is at work may still confirm a message.
+        let tasks = Path::new("/proc").join(self.pid()?.to_string()).join("task");
+        while !all_stopped(&tasks)? {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Lets it go on after [`Rabbit::pause`].
@@ -208,6 +214,17 @@ impl Drop for Rabbit {
         // A broker that is gone already is what is wanted; it ends with this process in any case.
         let _ = run(&["stop", &self.name]);
     }
+}
+
+/// Whether every thread of a process is in the state `T`, which stands behind the name in parentheses.
+fn all_stopped(tasks: &Path) -> Result<bool> {
+    for task in std::fs::read_dir(tasks)? {
+        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        if !stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn port_of(url: &str) -> Result<String> {

@@ -1,0 +1,311 @@
+//! What RabbitMQ sees, and what becomes of it when RabbitMQ dies: a real adapter and a real broker.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test waits with a deadline and reports figures"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, status, until};
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use rabbitmq_rig::{Rabbit, shared_url};
+use tidegate_model::{ChannelId, RoutingKey, Subtopic, SubtopicFilter, TopicLimits};
+
+const TOPIC: &str = "channels/lab.telemetry/messages/a";
+
+async fn channel(url: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+async fn queue(channel: &Channel, name: &str, key: &str) {
+    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(name.into(), "messages".into(), key.into(), options, arguments).await.unwrap();
+}
+
+fn say(value: &AMQPValue) -> String {
+    match value {
+        AMQPValue::LongString(text) => text.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_message_is_in_rabbitmq_with_its_properties() {
+    let adapter = Adapter::start(shared_url(), &[]).unwrap();
+    let (_connection, channel) = channel(shared_url()).await;
+    queue(&channel, "properties", "channels.lab.telemetry.#").await;
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let head = format!(
+        "POST /channels/telemetry/messages/props/b.c?expiry=60 HTTP/1.1\nAuthorization: {KEY_1}\nContent-Type: application/JSON;q=1\ntraceparent: {traceparent}"
+    );
+    assert_eq!(status(&adapter.request(&head, b"{\"v\": 1}").unwrap()).unwrap(), 202);
+
+    let mut found = None;
+    while found.is_none() {
+        let got = channel.basic_get("properties".into(), BasicGetOptions { no_ack: true }).await.unwrap();
+        found = got.filter(|got| got.routing_key.as_str().contains("props"));
+    }
+    let message = found.unwrap();
+    assert_eq!(message.data, b"{\"v\": 1}");
+    assert_eq!(message.routing_key.as_str(), "channels.lab.telemetry.props.b%2Ec");
+    let properties = &message.properties;
+    let text = |field: &Option<lapin::types::ShortString>| field.as_ref().map(|t| t.as_str().to_owned());
+    assert_eq!(text(properties.content_type()).as_deref(), Some("application/JSON;q=1"));
+    assert_eq!(text(properties.kind()).as_deref(), Some("message"));
+    assert_eq!(text(properties.app_id()).as_deref(), Some("tidegate"));
+    assert_eq!(text(properties.expiration()).as_deref(), Some("60000"));
+    assert_eq!(text(properties.message_id()).map(|id| id.len()), Some(36));
+    assert_eq!(*properties.delivery_mode(), Some(2));
+    let headers: BTreeMap<String, String> = properties
+        .headers()
+        .as_ref()
+        .unwrap()
+        .inner()
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), say(value)))
+        .collect();
+    assert_eq!(headers["x-channel"], "lab.telemetry");
+    assert_eq!(headers["x-subtopic"], "props/b.c");
+    assert_eq!(headers["x-thing"], "lab.dev1");
+    assert_eq!(headers["x-protocol"], "http");
+    assert_eq!(headers["traceparent"], traceparent);
+    assert!(headers["x-received-at"].starts_with("LongLongInt(1"), "{headers:?}");
+}
+
+#[tokio::test]
+async fn a_back_end_service_reaches_devices() {
+    let adapter = Adapter::start(shared_url(), &[]).unwrap();
+    let mut events = adapter.subscribe("channels/lab.telemetry/messages/from/%23", KEY_2).unwrap();
+    let (_connection, channel) = channel(shared_url()).await;
+    channel
+        .basic_publish(
+            "messages".into(),
+            "channels.lab.telemetry.from.back%2Eend".into(),
+            BasicPublishOptions::default(),
+            b"hello",
+            BasicProperties::default(),
+        )
+        .await
+        .unwrap();
+    let seen = tokio::task::spawn_blocking(move || events.until("data: hello\n\n").unwrap()).await.unwrap();
+    assert!(seen.contains("topic: channels/lab.telemetry/messages/from/back.end\n"), "{seen}");
+    assert!(seen.contains("content-type: application/octet-stream\n") && !seen.contains("publisher"), "{seen}");
+}
+
+/// Every filter of up to three levels, every topic of up to three, judged by RabbitMQ's own topic exchange.
+#[tokio::test]
+async fn a_filter_matches_what_rabbitmq_routes() {
+    let (_connection, channel) = channel(shared_url()).await;
+    let id = ChannelId::new("lab", "match").unwrap();
+    let limits = TopicLimits::default();
+    let texts = |alphabet: &[&str]| {
+        let mut all = vec![vec![]];
+        for depth in 0..3 {
+            let longer: Vec<Vec<String>> = all
+                .iter()
+                .filter(|levels: &&Vec<String>| levels.len() == depth)
+                .flat_map(|levels| alphabet.iter().map(|level| [levels.as_slice(), &[(*level).to_owned()]].concat()))
+                .collect();
+            all.extend(longer);
+        }
+        all.into_iter().filter(|levels| !levels.is_empty()).map(|levels| levels.join("/")).collect::<Vec<_>>()
+    };
+    let filters: Vec<SubtopicFilter> = texts(&["", "a", "b.c", "+", "#"])
+        .iter()
+        .filter_map(|text| SubtopicFilter::parse(text, &limits).ok())
+        .collect();
+    let topics: Vec<Subtopic> = std::iter::once(Subtopic::none())
+        .chain(texts(&["", "a", "b.c", "*"]).iter().map(|text| Subtopic::parse(text, &limits).unwrap()))
+        .collect();
+
+    let exchange = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare("match".into(), ExchangeKind::Topic, exchange, FieldTable::default()).await.unwrap();
+    for (index, filter) in filters.iter().enumerate() {
+        let name = format!("match-{index}");
+        channel
+            .queue_declare(name.clone().into(), QueueDeclareOptions::exclusive(), FieldTable::default())
+            .await
+            .unwrap();
+        let key = filter.binding_key(&id).as_str().to_owned();
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(name.into(), "match".into(), key.into(), options, arguments).await.unwrap();
+    }
+    channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
+    for (index, topic) in topics.iter().enumerate() {
+        let key = RoutingKey::new(&id, topic).as_str().to_owned();
+        let (options, body) = (BasicPublishOptions::default(), index.to_string());
+        let sent =
+            channel.basic_publish("match".into(), key.into(), options, body.as_bytes(), BasicProperties::default());
+        assert!(sent.await.unwrap().await.unwrap().is_ack());
+    }
+    for (index, filter) in filters.iter().enumerate() {
+        let mut routed = BTreeSet::new();
+        while let Some(got) =
+            channel.basic_get(format!("match-{index}").into(), BasicGetOptions { no_ack: true }).await.unwrap()
+        {
+            routed.insert(String::from_utf8(got.data.clone()).unwrap().parse::<usize>().unwrap());
+        }
+        let expected: BTreeSet<usize> = (0..topics.len()).filter(|topic| filter.matches(&topics[*topic])).collect();
+        assert_eq!(routed, expected, "{filter:?}");
+    }
+    assert!(filters.len() > 60 && topics.len() > 80, "{} filters, {} topics", filters.len(), topics.len());
+}
+
+/// What 32 devices were told, while the broker was killed and paused.
+#[derive(Default)]
+struct Told {
+    accepted: Mutex<BTreeSet<u64>>,
+    accepted_at: Mutex<Vec<Instant>>,
+    refused: AtomicU64,
+    next: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// One device that publishes one message after the other on one connection.
+fn publish_on(address: std::net::SocketAddr, told: &Told) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    while !told.stop.load(Ordering::Relaxed) {
+        let number = told.next.fetch_add(1, Ordering::Relaxed);
+        let body = number.to_string();
+        let request = format!(
+            "POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        match read_status(&mut stream) {
+            202 => {
+                told.accepted.lock().unwrap().insert(number);
+                told.accepted_at.lock().unwrap().push(Instant::now());
+            }
+            503 => drop(told.refused.fetch_add(1, Ordering::Relaxed)),
+            other => panic!("answered {other}"),
+        }
+    }
+}
+
+fn read_status(stream: &mut TcpStream) -> u16 {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    status(&head).unwrap()
+}
+
+impl Told {
+    /// Waits for the first message that is accepted after `since`, and says how long that took.
+    fn first_success_after(&self, since: Instant) -> Duration {
+        let mut found = None;
+        until("a message is accepted again", || {
+            found = self.accepted_at.lock().unwrap().iter().rev().take_while(|at| **at > since).last().copied();
+            found.is_some()
+        });
+        found.unwrap() - since
+    }
+}
+
+/// BR-47, and the promise of 202: killed twice, paused once, under the load of 32 connections for 30 s.
+#[test]
+fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
+    let mut rabbit = Rabbit::start().unwrap();
+    let url = rabbit.url().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let adapter = Adapter::start(&url, &["--publish-timeout", "5s"]).unwrap();
+    runtime.block_on(async {
+        let (_connection, channel) = channel(&url).await;
+        queue(&channel, "kept", "channels.#").await;
+    });
+    let told = Arc::new(Told::default());
+    let begun = Instant::now();
+    let devices: Vec<_> = (0..32)
+        .map(|_| {
+            let (told, address) = (Arc::clone(&told), adapter.http());
+            std::thread::spawn(move || publish_on(address, &told))
+        })
+        .collect();
+    // RabbitMQ has not made a queue durable that was declared a moment ago.
+    until("the queue is 3 s old", || begun.elapsed() > Duration::from_secs(4));
+    let mut back = Vec::new();
+    for _ in 0..2 {
+        rabbit.kill().unwrap();
+        rabbit.restart().unwrap();
+        back.push(told.first_success_after(Instant::now()));
+    }
+    rabbit.pause().unwrap();
+    let paused = Instant::now();
+    until("it was paused for 7 s", || paused.elapsed() > Duration::from_secs(7));
+    rabbit.resume().unwrap();
+    back.push(told.first_success_after(Instant::now()));
+    until("the load lasted 30 s", || begun.elapsed() > Duration::from_secs(30));
+    told.stop.store(true, Ordering::Relaxed);
+    for device in devices {
+        device.join().unwrap();
+    }
+
+    let kept = runtime.block_on(async {
+        let (_connection, channel) = channel(&url).await;
+        let mut kept: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+        while let Some(got) = channel.basic_get("kept".into(), BasicGetOptions::default()).await.unwrap() {
+            let id = got.properties.message_id().as_ref().unwrap().as_str().to_owned();
+            kept.entry(String::from_utf8(got.data.clone()).unwrap().parse().unwrap()).or_default().insert(id);
+            got.acker.ack(BasicAckOptions::default()).await.unwrap();
+        }
+        kept
+    });
+    let accepted = told.accepted.lock().unwrap();
+    let lost: Vec<_> = accepted.iter().filter(|number| !kept.contains_key(number)).collect();
+    let refused = told.refused.load(Ordering::Relaxed);
+    eprintln!("{} accepted, {refused} refused, {} kept, first success after {back:?}", accepted.len(), kept.len());
+    assert!(lost.is_empty(), "{} accepted messages are lost: {:?}", lost.len(), &lost[..lost.len().min(10)]);
+    assert!(kept.values().all(|ids| ids.len() == 1), "a message was published under two ids");
+    assert!(accepted.len() > 1_000, "{} accepted", accepted.len());
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap(), 202);
+}
+
+/// The link is lost, subscribers stay and are told of the gap, and what comes after reaches them.
+#[test]
+fn a_subscriber_outlives_the_broker_and_is_told_of_the_gap() {
+    let mut rabbit = Rabbit::start().unwrap();
+    let adapter = Adapter::start(&rabbit.url().unwrap(), &[]).unwrap();
+    let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    rabbit.kill().unwrap();
+    events.until("event: gap\n").unwrap();
+    until("it is not ready", || adapter.admin("/ready").unwrap().contains("broker link up"));
+    rabbit.restart().unwrap();
+    until("it is ready", || adapter.admin("/ready").unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"4711").unwrap(), 202);
+    let seen = events.until("data: 4711\n\n").unwrap();
+    assert_eq!(seen.matches("event: gap").count(), 1, "{seen}");
+}
+
+#[test]
+fn amqps_takes_a_private_ca_and_nothing_else() {
+    let rabbit = rabbitmq_rig::Options::default().tls().start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, rabbit.ca_pem().unwrap()).unwrap();
+    let url = rabbit.amqps_url().unwrap();
+    let adapter = Adapter::start(&url, &["--broker-ca", &ca.display().to_string()]).unwrap();
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap(), 202);
+    let refused = Adapter::start(&url, &["--broker-timeout", "2s"]).err().unwrap().to_string();
+    assert!(refused.contains("69") && !refused.contains("guest:guest"), "{refused}");
+}

@@ -1,0 +1,380 @@
+//! The HTTP face as a device sees it: a real adapter, real sockets, both brokers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, MANIFESTS, exchange, status, until};
+use expect_test::expect_file;
+use rabbitmq_rig::{Rabbit, shared_url};
+
+const TOPIC: &str = "channels/lab.telemetry/messages/a";
+const SENML: &str = "application/senml+json";
+
+/// The headers of an answer that a device acts on.
+fn shown(answer: &str) -> String {
+    let acted_on = ["content-type", "content-length", "www-authenticate", "retry-after", "allow", "cache-control"];
+    let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    let mut text = lines.next().unwrap().trim_start_matches("HTTP/1.1 ").to_owned();
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        let name = name.to_ascii_lowercase();
+        // A problem's length says nothing more than the problem.
+        if acted_on.contains(&name.as_str()) && (name != "content-length" || value == "0") {
+            write!(text, " | {name}: {value}").unwrap();
+        }
+    }
+    let problem = answer.split("problem/").nth(1).and_then(|rest| rest.split('"').next());
+    text + &problem.map_or(String::new(), |code| format!(" | {code}"))
+}
+
+fn outcome_table(adapter: &Adapter) -> String {
+    let key = format!("Authorization: {KEY_1}");
+    let wrong = "Authorization: key-none-0123456789".to_owned();
+    let post = |path: &str, headers: &[&str]| format!("POST {path} HTTP/1.1\n{}", headers.join("\n"));
+    let path = format!("/{TOPIC}");
+    let long = format!("/channels/lab.telemetry/messages{}", "/x".repeat(201));
+    let rows: Vec<(&str, String, &[u8])> = vec![
+        ("accepted", post(&path, &[&key]), b"[]"),
+        ("accepted under the prefix", post(&format!("/http{path}"), &[&key]), b"[]"),
+        ("accepted by the channel's alias", post("/channels/flashed-1/messages", &[&key]), b"[]"),
+        ("accepted by the channel's bare name", post("/channels/telemetry/messages/", &[&key]), b"[]"),
+        ("accepted without a body", post(&path, &[&key, "Content-Length: 0"]), b""),
+        ("no credential", post(&path, &["Content-Type: text/plain"]), b"[]"),
+        ("unknown key", post(&path, &[&wrong]), b"[]"),
+        ("expired key", post(&path, &["Authorization: key-old1-0123456789"]), b"[]"),
+        ("suspended thing", post(&path, &["Authorization: key-rest-0123456789"]), b"[]"),
+        ("two credentials", post(&path, &[&key, &key]), b"[]"),
+        ("no permission", post(&path, &[&format!("Authorization: {KEY_2}")]), b"[]"),
+        ("no connection", post("/channels/lab.other/messages", &[&key]), b"[]"),
+        ("unknown channel", post("/channels/lab.nothing/messages", &[&key]), b"[]"),
+        ("unknown path", post("/channels/lab.telemetry/message", &[&key]), b"[]"),
+        ("channel form unknown", post("/channels/LAB.telemetry/messages", &[&key]), b"[]"),
+        ("malformed subtopic", post(&format!("{path}/%2B"), &[&key]), b"[]"),
+        ("slash in a level", post(&format!("{path}/b%2Fc"), &[&key]), b"[]"),
+        ("not UTF-8", post(&format!("{path}/%FF"), &[&key]), b"[]"),
+        ("too many levels", post(&long, &[&key]), b"[]"),
+        ("bad expiry", post(&format!("{path}?expiry=soon"), &[&key]), b"[]"),
+        ("retain", post(&format!("{path}?retain=true"), &[&key]), b"[]"),
+        ("too large", post(&path, &[&key]), &[b'x'; 1_001]),
+        ("content type not admitted", post(&path, &[&key, "Content-Type: text/html"]), b"[]"),
+        ("content type that is none", post(&path, &[&key, "Content-Type: nonsense"]), b"[]"),
+        ("payload not valid", post("/channels/checked/messages", &[&key]), b"[]"),
+        ("method", format!("PUT {path} HTTP/1.1\n{key}"), b"[]"),
+        ("method on an unknown path", format!("DELETE /nothing HTTP/1.1\n{key}"), b""),
+        ("options", format!("OPTIONS {path} HTTP/1.1"), b""),
+        ("head", format!("HEAD {path} HTTP/1.1\n{key}"), b""),
+        ("head without a credential", format!("HEAD {path} HTTP/1.1"), b""),
+        ("subscribe without a credential", format!("GET {path} HTTP/1.1"), b""),
+        ("subscribe to what is not allowed", format!("GET /channels/lab.other/messages HTTP/1.1\n{key}"), b""),
+        ("malformed filter", format!("GET {path}/%23/b HTTP/1.1\n{key}"), b""),
+        ("filter over channels", format!("GET /channels/+/messages HTTP/1.1\n{key}"), b""),
+        ("subscribe for JSON", format!("GET {path} HTTP/1.1\n{key}\nAccept: application/json"), b""),
+    ];
+    let mut table = String::new();
+    for (row, head, body) in rows {
+        writeln!(table, "{row}: {}", shown(&adapter.request(&head, body).unwrap())).unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_outcome_table_is_the_same_on_both_brokers() {
+    for broker in ["memory:", shared_url()] {
+        let adapter = Adapter::start(broker, &[]).unwrap();
+        expect_file!["outcomes.txt"].assert_eq(&outcome_table(&adapter));
+    }
+}
+
+#[test]
+fn every_form_of_a_credential_is_accepted() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let basic = |text: &str| format!("Authorization: Basic {}", STANDARD.encode(text));
+    let encoded: String = KEY_1.bytes().map(|b| format!("%{b:02X}")).collect();
+    for (query, header, expected) in [
+        ("", format!("Authorization: {KEY_1}"), 202),
+        ("", format!("Authorization: Thing {KEY_1}"), 202),
+        ("", format!("Authorization: bearer {KEY_1}"), 202),
+        ("", basic(&format!("lab.dev1:{KEY_1}")), 202),
+        ("", basic(&format!("flashed-dev1:{KEY_1}")), 202),
+        ("", basic(&format!(":{KEY_1}")), 202),
+        ("", basic(&format!("lab.dev2:{KEY_1}")), 401),
+        ("", basic(KEY_1), 401),
+        ("", "Authorization: Basic ***".to_owned(), 401),
+        ("", "Authorization: ".to_owned(), 401),
+        (&format!("?a=b&authorization={KEY_1}"), "X: y".to_owned(), 202),
+        (&format!("?authorization={encoded}"), "X: y".to_owned(), 202),
+        ("?authorization=", "X: y".to_owned(), 401),
+        (&format!("?authorization={KEY_1}"), "Authorization: wrong".to_owned(), 401),
+    ] {
+        let answer = adapter.request(&format!("POST /{TOPIC}{query} HTTP/1.1\n{header}"), b"[]").unwrap();
+        assert_eq!(status(&answer).unwrap(), expected, "{query} {header}");
+    }
+}
+
+#[test]
+fn a_message_reaches_those_whose_filter_matches_byte_for_byte() {
+    for broker in ["memory:", shared_url()] {
+        let adapter = Adapter::start(broker, &[]).unwrap();
+        let mut all = adapter.subscribe("channels/lab.telemetry/messages/%23", KEY_2).unwrap();
+        let mut one = adapter.subscribe("http/channels/flashed-1/messages/*/b", KEY_2).unwrap();
+        let text = "[{\"n\":\"a\",\n  \"v\":1}]";
+        assert_eq!(adapter.publish("channels/telemetry/messages/a/b", KEY_1, SENML, text.as_bytes()).unwrap(), 202);
+        let seen = all.until("data:   \"v\":1}]\n\n").unwrap();
+        assert!(seen.contains("topic: channels/lab.telemetry/messages/a/b\n"), "{seen}");
+        assert!(seen.contains("content-type: application/senml+json\npublisher: lab.dev1\n"), "{seen}");
+        assert!(seen.contains("data: [{\"n\":\"a\",\ndata:   \"v\":1}]\n\n"), "{seen}");
+        one.until("data: [").unwrap();
+
+        let octets = [0, 13, 10, 255];
+        let sent = adapter.publish("channels/telemetry/messages/x", KEY_1, "application/octet-stream", &octets);
+        assert_eq!(sent.unwrap(), 202);
+        all.until(&format!("event: base64\ndata: {}\n\n", STANDARD.encode(octets))).unwrap();
+        assert!(!one.until("data: [").unwrap().contains("base64"), "a filter lets through what it does not match");
+    }
+}
+
+/// BR-27: the media type is compared, what was written is carried.
+#[test]
+fn a_content_type_with_parameters_is_admitted_and_carried_as_written() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "Application/JSON; charset=utf-8", b"{\"v\":1}").unwrap(), 202);
+    events.until("content-type: Application/JSON; charset=utf-8\n").unwrap();
+}
+
+/// BR-29: HTTP/1.0, connection kept as asked, lengths in their usual spelling, nothing chunked.
+//= RFC9112 9.3
+#[test]
+fn a_modem_stack_is_answered_as_it_expects() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut stream = TcpStream::connect(adapter.http()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let post = |key: &str| {
+        format!(
+            "POST /{TOPIC} HTTP/1.0\r\nAuthorization: {key}\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n1"
+        )
+    };
+    for (request, expected) in [(post(KEY_1), "202"), (post("wrong"), "401"), (post(KEY_1), "202")] {
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = read_answer(&mut stream);
+        assert_eq!(answer.split(' ').nth(1), Some(expected), "{answer}");
+        assert!(answer.contains("\r\nContent-Length: ") && !answer.to_lowercase().contains("chunked"), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: keep-alive"), "{answer}");
+        if expected == "401" {
+            // An answer that came before the body was asked for ends the connection, or keeps it: both are legal.
+            stream = TcpStream::connect(adapter.http()).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        }
+    }
+}
+
+/// Reads one answer with a Content-Length.
+fn read_answer(stream: &mut TcpStream) -> String {
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    let head = String::from_utf8(answer).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    head + &String::from_utf8(body).unwrap()
+}
+
+//= RFC9110 10.1.1
+#[test]
+fn what_can_be_refused_without_the_body_is_refused_before_it() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    for (key, length, expected) in [(KEY_1, 100_000_000, "413"), ("wrong", 5, "401")] {
+        let request = format!(
+            "POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let answer = exchange(adapter.http(), request.as_bytes()).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{answer}");
+    }
+}
+
+#[test]
+fn a_body_that_grows_too_large_is_answered_readably() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let request = format!(
+        "POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk.repeat(64)
+    );
+    let answer = exchange(adapter.http(), request.as_bytes()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[test]
+fn a_removed_key_is_refused_at_once_and_its_streams_end() {
+    for broker in ["memory:", shared_url()] {
+        let adapter = Adapter::start(broker, &[]).unwrap();
+        let events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+        adapter.set_manifests(&MANIFESTS.replace("dev2: key-dev2-0123456789", "dev2: key-new2-0123456789")).unwrap();
+        let seen = events.to_end().unwrap();
+        assert!(seen.contains("event: end\ndata: {") && seen.contains("problem/revoked"), "{seen}");
+        let head = format!("GET /{TOPIC} HTTP/1.1\nAuthorization: {KEY_2}");
+        assert_eq!(status(&adapter.request(&head, b"").unwrap()).unwrap(), 401);
+
+        // A file that does not parse takes nothing away.
+        adapter.set_manifests("kind: [").unwrap();
+        until("the file is found wrong", || adapter.log().contains("all.yaml:"));
+        assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+
+        // A grant that is withdrawn is another refusal than a key that is.
+        adapter.set_manifests(&MANIFESTS.replace("  - {channel: telemetry}\n", "")).unwrap();
+        until("the grant is withdrawn", || adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap() == 403);
+    }
+}
+
+#[test]
+fn a_drain_ends_streams_and_then_the_process() {
+    let mut adapter = Adapter::start("memory:", &[]).unwrap();
+    let events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    let code = std::thread::scope(|scope| {
+        let seen = scope.spawn(|| events.to_end().unwrap());
+        let code = adapter.terminate().unwrap();
+        assert!(seen.join().unwrap().contains("problem/shutting-down"));
+        code
+    });
+    assert_eq!(code, Some(0));
+}
+
+/// The request of the messaging page, to the letter, by curl over TLS.
+#[test]
+fn the_seed_request_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("cert.pem"), pair.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), pair.signing_key.serialize_pem()).unwrap();
+    let adapter = Adapter::start("memory:", &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")]).unwrap();
+    let url = format!("https://localhost:{}/http/channels/lab.checked/messages", adapter.https().unwrap().port());
+    let payload = r#"[{"bn":"some-base-name:","bt":1.276020076001e+09, "bu":"A","bver":5, "n":"voltage","u":"V","v":120.1}, {"n":"current","t":-5,"v":1.2}, {"n":"current","t":-4,"v":1.3}]"#;
+    for version in ["--http1.1", "--http2"] {
+        let output = Command::new("curl")
+            .args(["-s", "-S", "-i", version, "--noproxy", "*", "--cacert", &path("cert.pem"), "-X", "POST"])
+            .args(["--resolve", &format!("localhost:{}:127.0.0.1", adapter.https().unwrap().port())])
+            .args([
+                "-H",
+                "Content-Type: application/senml+json",
+                "-H",
+                &format!("Authorization: {KEY_1}"),
+                &url,
+                "-d",
+                payload,
+            ])
+            .output()
+            .unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(status(&answer).unwrap(), 202, "{answer}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_broker_that_hangs_is_said_within_the_bound_and_comes_back_by_itself() {
+    let rabbit = Rabbit::start().unwrap();
+    let adapter = Adapter::start(&rabbit.url().unwrap(), &["--publish-timeout", "2s"]).unwrap();
+    let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    rabbit.pause().unwrap();
+    let head = format!("POST /{TOPIC} HTTP/1.1\nAuthorization: {KEY_1}");
+    let answer = adapter.request(&head, b"[1]").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("Retry-After: 2\r\n") && answer.contains("problem/broker-unavailable"), "{answer}");
+    rabbit.resume().unwrap();
+    until("it publishes again", || adapter.publish(TOPIC, KEY_1, SENML, b"[2]").unwrap() == 202);
+    events.until("data: [2]").unwrap();
+}
+
+#[test]
+fn no_key_hash_or_payload_is_logged_or_counted() {
+    for broker in ["memory:", shared_url()] {
+        let adapter = Adapter::start(broker, &["--log-level", "trace"]).unwrap();
+        let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+        let canary = "canary-payload-4711";
+        let payload = format!("[\"{canary}\"]");
+        assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, payload.as_bytes()).unwrap(), 202);
+        events.until(canary).unwrap();
+        let refused = [
+            adapter.request(&format!("POST /{TOPIC}?authorization=canary-wrong-key HTTP/1.1"), payload.as_bytes()),
+            adapter.request(
+                &format!("POST /channels/checked/messages HTTP/1.1\nAuthorization: {KEY_1}"),
+                payload.as_bytes(),
+            ),
+        ];
+        adapter.set_manifests(&MANIFESTS.replace("dev2: key-dev2", "dev2: [key-dev2")).unwrap();
+        until("the file is found wrong", || adapter.log().contains("all.yaml:"));
+        let said = adapter.log() + &adapter.admin("/metrics").unwrap() + &refused.map(Result::unwrap).concat();
+        for secret in [KEY_1, KEY_2, canary, "canary-wrong-key"] {
+            assert!(!said.contains(secret), "{secret} in {}", said.lines().find(|l| l.contains(secret)).unwrap());
+        }
+        assert!(said.contains("TRACE"), "nothing was logged at all");
+    }
+}
+
+/// A generator of pseudo-random numbers that gives the same ones on every run.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+fn resident_kib(adapter: &Adapter) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", adapter.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let corpus = [
+        format!("POST /{TOPIC}?expiry=5 HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: 2\r\n\r\n[]"),
+        format!(
+            "POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic bGFi\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n"
+        ),
+        format!("GET /channels/+/messages/%23?authorization={KEY_2} HTTP/1.0\r\nAccept: text/html;q=0\r\n\r\n"),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0\0\0\u{4}\u{3}\0\0\0\0\0".to_owned(),
+    ];
+    let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
+    let mut send = |rounds: usize| {
+        for round in 0..rounds {
+            let mut bytes = corpus[round % corpus.len()].clone().into_bytes();
+            for _ in 0..=random.below(5) {
+                let at = random.below(bytes.len());
+                let byte = u8::try_from(random.below(256)).unwrap();
+                match random.below(3) {
+                    0 => bytes[at] = byte,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, byte),
+                }
+            }
+            let mut stream = TcpStream::connect(adapter.http()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            // What the server makes of it is its own affair, as long as it lives.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read(&mut [0; 512]);
+        }
+    };
+    send(2_000);
+    let before = resident_kib(&adapter);
+    send(8_000);
+    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+    let after = resident_kib(&adapter);
+    assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
+}
