@@ -1,1 +1,168 @@
-fn main() {}
+//! The command line for people: publish, subscribe and check as a device would.
+//!
+//! Owns arguments, output and the exit code; speaks to the server through the client crate alone.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
+
+mod options;
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tidegate_client::{ClientError, Event, HttpClient, Subscription};
+
+use crate::options::{Command, Device, Output, Program};
+
+/// What a segment of a path must not hold as it is.
+const SEGMENT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
+/// A usage that is none.
+const EXIT_USAGE: u8 = 64;
+/// The server cannot be reached.
+const EXIT_UNAVAILABLE: u8 = 69;
+/// The server refused.
+const EXIT_REFUSED: u8 = 77;
+
+fn main() -> ExitCode {
+    // Only a second call fails, and then it is in force already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let program = match Program::try_parse() {
+        Ok(program) => program,
+        Err(error) => {
+            // Where even this cannot be written, the exit code remains.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    let outcome =
+        tokio::runtime::Runtime::new().context("no runtime").and_then(|runtime| runtime.block_on(run(program)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            ExitCode::from(match error.downcast_ref::<ClientError>() {
+                Some(ClientError::Refused { .. }) => EXIT_REFUSED,
+                Some(ClientError::Connection { .. }) => EXIT_UNAVAILABLE,
+                Some(ClientError::Setup(_)) => EXIT_USAGE,
+                Some(ClientError::Malformed(_)) | None => 1,
+            })
+        }
+    }
+}
+
+async fn run(program: Program) -> Result<()> {
+    match program.command {
+        Command::Publish { device, content_type, payload } => {
+            let payload = payload_of(&payload)?;
+            client(&device)?.publish(&path(&device), content_type.as_deref(), payload).await?;
+            Ok(())
+        }
+        Command::Subscribe { device, count, timeout, output } => {
+            let subscription = client(&device)?.subscribe(&path(&device)).await?;
+            let received = receive(subscription, count, output);
+            match timeout {
+                None => received.await,
+                Some(span) => match tokio::time::timeout(*span, received).await {
+                    Ok(outcome) => outcome,
+                    Err(_elapsed) if count.is_none() => Ok(()),
+                    Err(_elapsed) => bail!("not that many messages within {span}"),
+                },
+            }
+        }
+        Command::Check { device, timeout } => check(&device, *timeout).await,
+    }
+}
+
+fn client(device: &Device) -> Result<HttpClient> {
+    let key = match &device.key_file {
+        Some(path) if path.as_os_str() == "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("--key-file {}", path.display()))?,
+        None => std::env::var("TIDEGATE_KEY").context("a key is needed: --key-file FILE, or TIDEGATE_KEY")?,
+    };
+    let key = key.strip_suffix('\n').unwrap_or(&key);
+    let ca = match &device.ca {
+        Some(path) => Some(std::fs::read(path).with_context(|| format!("--ca {}", path.display()))?),
+        None => None,
+    };
+    Ok(HttpClient::new(&device.url, &device.thing, key, ca.as_deref())?)
+}
+
+fn path(device: &Device) -> String {
+    let mut path = format!("/channels/{}/messages", utf8_percent_encode(&device.channel, SEGMENT));
+    for level in device.subtopic.split('/').filter(|level| !level.is_empty()) {
+        path.push('/');
+        path.extend(utf8_percent_encode(level, SEGMENT));
+    }
+    path
+}
+
+/// The payload as it stands, of a file after `@`, or of standard input for `-`.
+fn payload_of(argument: &str) -> Result<Vec<u8>> {
+    if argument == "-" {
+        let mut payload = Vec::new();
+        std::io::stdin().read_to_end(&mut payload).context("standard input")?;
+        return Ok(payload);
+    }
+    match argument.strip_prefix('@') {
+        Some(path) => std::fs::read(path).with_context(|| path.to_owned()),
+        None => Ok(argument.as_bytes().to_vec()),
+    }
+}
+
+async fn receive(mut subscription: Subscription, count: Option<usize>, output: Output) -> Result<()> {
+    let mut left = count;
+    while left != Some(0) {
+        let Some(event) = subscription.next().await? else { bail!("the server ended the stream") };
+        match event.kind.as_str() {
+            "message" => print(&event, output),
+            "gap" => eprintln!("tidegate: messages may be missing here"),
+            "end" => bail!("the server ended the subscription: {}", String::from_utf8_lossy(&event.payload)),
+            _ => continue,
+        }
+        if event.kind == "message" {
+            left = left.map(|left| left - 1);
+        }
+    }
+    Ok(())
+}
+
+fn print(event: &Event, output: Output) {
+    let payload = String::from_utf8_lossy(&event.payload);
+    match output {
+        Output::Raw => println!("{payload}"),
+        Output::Json => println!(
+            "{}",
+            serde_json::json!({
+                "id": event.id, "topic": event.topic, "contentType": event.content_type,
+                "publisher": event.publisher, "payload": payload,
+            })
+        ),
+    }
+}
+
+/// Publishes a message that is like no other and waits for it to come back by the device's own grants.
+async fn check(device: &Device, timeout: Duration) -> Result<()> {
+    let (client, path) = (client(device)?, path(device));
+    #[expect(clippy::disallowed_methods, reason = "a check names its message and measures its own time")]
+    let (mark, begun) = (uuid::Uuid::new_v4(), std::time::Instant::now());
+    let payload = format!(r#"[{{"n":"tidegate-check","vs":"{mark}"}}]"#);
+    let mut subscription = client.subscribe(&path).await?;
+    client.publish(&path, Some("application/senml+json"), payload.clone()).await?;
+    let accepted = begun.elapsed();
+    let arrival = async {
+        while let Some(event) = subscription.next().await? {
+            if event.payload == payload.as_bytes() {
+                return Ok(());
+            }
+        }
+        bail!("the server ended the stream")
+    };
+    match tokio::time::timeout(timeout, arrival).await {
+        Ok(outcome) => outcome?,
+        Err(_elapsed) => bail!("http: accepted, and not received within {timeout:?}"),
+    }
+    println!("http: accepted after {accepted:.1?}, received after {:.1?}", begun.elapsed());
+    Ok(())
+}
