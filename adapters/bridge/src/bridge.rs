@@ -195,6 +195,3 @@ impl Bridge {
 fn unavailable(away: Unavailable, operation: Operation) -> Refusal {
     Refusal::BrokerUnavailable { operation, retry_after: away.retry_after }
 }
-
-#[cfg(test)]
-mod tests;

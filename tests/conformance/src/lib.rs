@@ -82,10 +82,17 @@ fn binary() -> Result<&'static Path> {
         return Ok(path);
     }
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let built = Command::new(cargo).args(["build", "--quiet", "--locked", "--package", "adapter"]).status()?;
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--locked", "--package", "adapter"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let built = build.status()?;
     ensure!(built.success(), "the adapter does not build");
     let exe = std::env::current_exe()?;
-    let folder = exe.parent().and_then(Path::parent).context("the test lies in target/<profile>/deps")?;
+    // A test lies in target/<profile>/deps, a program in target/<profile>.
+    let folder =
+        exe.ancestors().skip(1).find(|folder| folder.join("adapter").is_file()).context("no adapter beside")?;
     Ok(BINARY.get_or_init(|| folder.join("adapter")))
 }
 

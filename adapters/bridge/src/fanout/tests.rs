@@ -1,1 +1,165 @@
+//! The fan-out: who gets what, and who is told of what they did not get.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tidegate_model::{
+    ChannelEntry, ContentType, Credential, Generation, GrantEntry, GrantTableBuilder, KeyEntry, KeyHash, Message,
+    MessageId, PayloadPolicy, Permissions, Protocol, Subtopic, TableContents, ThingEntry, ThingId, Timestamp,
+    TopicFilter, TopicLimits, Validation,
+};
+
+use super::*;
+
+const KEY: &[u8] = b"a key of the fixture";
+
+fn permit(filter: &str) -> FilterPermit {
+    let id = ChannelId::new("lab", "c").unwrap();
+    let content_type = ContentType::parse("text/plain").unwrap();
+    let payload = PayloadPolicy { content_type, admit: vec![], validate: Validation::None, bytes_max: 1_000 };
+    let permissions = Permissions { publish: true, subscribe: true };
+    let contents = TableContents {
+        channels: vec![ChannelEntry { id: id.clone(), aliases: vec![], payload }],
+        things: vec![ThingEntry {
+            id: ThingId::new("lab", "t").unwrap(),
+            aliases: vec![],
+            keys: vec![KeyEntry { hash: KeyHash::of(KEY), not_before: None, not_after: None }],
+            grants: vec![GrantEntry { channel: id, permissions, publish: None, subscribe: None }],
+        }],
+    };
+    let table = GrantTableBuilder::table_of(&contents, Generation(1), 1).unwrap();
+    let now = Timestamp::from_secs(1);
+    let principal = table.authenticate(&Credential::Key(KEY), now).unwrap();
+    let filter = TopicFilter::parse_mqtt(&format!("channels/c/messages{filter}"), &TopicLimits::default()).unwrap();
+    table.authorize_filter(&principal, filter, now).unwrap()
+}
+
+fn delivery(subtopic: &str, payload: &'static [u8]) -> Delivery {
+    let subtopic = subtopic
+        .strip_prefix('/')
+        .map_or(Subtopic::none(), |text| Subtopic::parse(text, &TopicLimits::default()).unwrap());
+    Delivery {
+        publisher: None,
+        channel: ChannelId::new("lab", "c").unwrap(),
+        subtopic,
+        message: Message {
+            id: MessageId::parse("1").unwrap(),
+            payload: Bytes::from_static(payload),
+            content_type: ContentType::parse("text/plain").unwrap(),
+            protocol: Protocol::Http,
+            received_at: Timestamp::from_secs(1),
+            expires_in: None,
+            traceparent: None,
+        },
+    }
+}
+
+fn fanout(limits: QueueLimits) -> Arc<Fanout> {
+    Fanout::new(limits, FanoutMetrics::default(), |_| {})
+}
+
+/// What is in the queue now: payload bytes of deliveries, and the marks.
+fn drain(queue: &DeliveryQueue) -> Vec<String> {
+    std::iter::from_fn(|| queue.queue.pop())
+        .map(|event| match event {
+            QueueEvent::Delivery(delivery) => String::from_utf8_lossy(&delivery.message.payload).into_owned(),
+            QueueEvent::Gap => "gap".to_owned(),
+            QueueEvent::Overrun => "overrun".to_owned(),
+        })
+        .collect()
+}
+
+#[test]
+fn a_full_queue_ends_its_subscriber_and_nobody_else() {
+    let fanout = fanout(QueueLimits { deliveries_max: 2, bytes_max: 1_000 });
+    let ((slow, _), (quick, _)) = (fanout.attach(&permit("/#")), fanout.attach(&permit("/#")));
+    for payload in [b"1", b"2", b"3", b"4"] {
+        fanout.deliver(delivery("/a", payload));
+        assert_eq!(drain(&quick).len(), 1);
+    }
+    assert_eq!(drain(&slow), ["1", "2", "overrun"]);
+    assert_eq!(fanout.metrics.overruns.get(), 1);
+}
+
+#[test]
+fn a_queue_is_bounded_in_bytes_and_takes_one_large_message() {
+    let fanout = fanout(QueueLimits { deliveries_max: 100, bytes_max: 4 });
+    let (queue, _) = fanout.attach(&permit(""));
+    fanout.deliver(delivery("", b"large"));
+    assert_eq!(drain(&queue), ["large"]);
+    for payload in [b"ab", b"cd", b"ef"] {
+        fanout.deliver(delivery("", payload));
+    }
+    assert_eq!(drain(&queue), ["ab", "cd", "overrun"]);
+}
+
+#[test]
+fn a_gap_is_told_to_everyone_once_in_a_row() {
+    let fanout = fanout(QueueLimits::default());
+    let ((a, _), (b, _)) = (fanout.attach(&permit("/#")), fanout.attach(&permit("/x/+")));
+    fanout.deliver(delivery("/x/y", b"1"));
+    fanout.mark_gap();
+    fanout.mark_gap();
+    fanout.deliver(delivery("/x/y", b"2"));
+    assert_eq!(drain(&a), ["1", "gap", "2"]);
+    assert_eq!(drain(&b), ["1", "gap", "2"]);
+}
+
+#[test]
+fn the_first_and_the_last_subscriber_of_a_channel_are_told_apart() {
+    let abandoned = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&abandoned);
+    let fanout = Fanout::new(QueueLimits::default(), FanoutMetrics::default(), move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let (first, attachment) = fanout.attach(&permit("/a"));
+    assert_eq!(attachment, Attachment::First);
+    let (second, attachment) = fanout.attach(&permit("/a"));
+    assert_eq!(attachment, Attachment::Another);
+    drop(first);
+    assert_eq!((abandoned.load(Ordering::Relaxed), fanout.len()), (0, 1));
+    drop(second);
+    assert_eq!((abandoned.load(Ordering::Relaxed), fanout.len()), (1, 0));
+    assert!(fanout.channels().is_empty());
+}
+
+#[tokio::test]
+async fn a_waiting_reader_is_woken() {
+    let fanout = fanout(QueueLimits::default());
+    let (mut queue, _) = fanout.attach(&permit("/#"));
+    let waiting = tokio::spawn(async move { queue.next().await });
+    fanout.deliver(delivery("/a", b"1"));
+    let event = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    assert!(matches!(event, QueueEvent::Delivery(_)));
+}
+
+fn suffix(levels: Vec<&'static str>) -> String {
+    levels.into_iter().map(|level| format!("/{level}")).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_trie_finds_what_the_filters_match(
+        filters in prop::collection::vec((prop::collection::vec(prop::sample::select(vec!["", "a", "b", "+"]), 0..4), any::<bool>()), 1..8),
+        topics in prop::collection::vec(prop::collection::vec(prop::sample::select(vec!["", "a", "b"]), 0..5), 1..8),
+        dropped in 0_usize..8,
+    ) {
+        let fanout = fanout(QueueLimits::default());
+        let permits: Vec<FilterPermit> =
+            filters.into_iter().map(|(levels, rest)| permit(&(suffix(levels) + if rest { "/#" } else { "" }))).collect();
+        let mut queues: Vec<_> = permits.iter().map(|permit| (permit, fanout.attach(permit).0)).collect();
+        if dropped < queues.len() {
+            queues.remove(dropped);
+        }
+        for topic in topics {
+            let delivery = delivery(&suffix(topic), b"x");
+            let subtopic = delivery.subtopic.clone();
+            fanout.deliver(delivery);
+            for (permit, queue) in &queues {
+                prop_assert_eq!(drain(queue).len(), usize::from(permit.filter().matches(&subtopic)));
+            }
+        }
+    }
+}

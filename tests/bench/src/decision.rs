@@ -1,0 +1,101 @@
+//! What a decision costs, and what a table weighs, from a thousand Things to a million.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use tidegate_model::{
+    Action, ChannelEntry, ChannelId, ContentType, Credential, Generation, GrantEntry, GrantTable, GrantTableBuilder,
+    KeyEntry, KeyHash, PayloadPolicy, Permissions, Principal, ThingEntry, ThingId, Timestamp, Topic, TopicLimits,
+    Validation,
+};
+
+const CHANNELS: u32 = 100;
+const DECISIONS: usize = 200_000;
+const NOW: Timestamp = Timestamp::from_secs(1);
+
+fn key(thing: u32) -> String {
+    format!("key-of-thing-{thing:010}")
+}
+
+fn channel_id(number: u32) -> Result<ChannelId> {
+    Ok(ChannelId::new("fleet", &format!("channel-{number}"))?)
+}
+
+fn table(things: u32) -> Result<GrantTable> {
+    let mut builder = GrantTableBuilder::new(Generation(1), 7);
+    let content_type = ContentType::parse("application/json")?;
+    for number in 0..CHANNELS {
+        let payload = PayloadPolicy {
+            content_type: content_type.clone(),
+            admit: vec![],
+            validate: Validation::None,
+            bytes_max: 1_000,
+        };
+        builder.channel(&ChannelEntry { id: channel_id(number)?, aliases: vec![], payload })?;
+    }
+    for thing in 0..things {
+        let grants = (0..3).map(|n| {
+            let permissions = Permissions { publish: true, subscribe: n > 0 };
+            Ok(GrantEntry {
+                channel: channel_id((thing + n * 7) % CHANNELS)?,
+                permissions,
+                publish: None,
+                subscribe: None,
+            })
+        });
+        builder.thing(&ThingEntry {
+            id: ThingId::new("fleet", &format!("thing-{thing}"))?,
+            aliases: vec![],
+            keys: vec![KeyEntry { hash: KeyHash::of(key(thing).as_bytes()), not_before: None, not_after: None }],
+            grants: grants.collect::<Result<_>>()?,
+        })?;
+    }
+    Ok(builder.build())
+}
+
+fn resident_bytes() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: f64 = line.split_whitespace().next().context("a number")?.parse()?;
+    Ok(kib * 1_024.0)
+}
+
+pub(crate) fn run() -> Result<()> {
+    println!("Grant decision (random Thing, {DECISIONS} times)");
+    println!("{:>10} {:>12} {:>16} {:>18}", "Things", "table MiB", "authorize ns", "authenticate ns");
+    for things in [1_000, 100_000, 1_000_000] {
+        let before = resident_bytes()?;
+        let table = table(things)?;
+        let weight = (resident_bytes()? - before) / (1_024.0 * 1_024.0);
+        let mut at = 1_u32;
+        let mut asked: Vec<(Principal, Topic)> = Vec::with_capacity(DECISIONS);
+        for _ in 0..DECISIONS {
+            at = at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let thing = (at >> 8) % things;
+            let principal = table
+                .authenticate(&Credential::Key(key(thing).as_bytes()), NOW)
+                .map_err(|refusal| anyhow!("{refusal}"))?;
+            let name = format!("channels/fleet.channel-{}/messages/a/b", thing % CHANNELS);
+            let topic = Topic::parse_mqtt(&name, &TopicLimits::default()).map_err(|refusal| anyhow!("{refusal}"))?;
+            asked.push((principal, topic));
+        }
+        let keys: Vec<String> = asked.iter().map(|(p, _)| p.thing().name().replace("thing-", "")).collect();
+        let keys: Vec<String> = keys.iter().map(|n| n.parse().map(key)).collect::<Result<_, _>>()?;
+
+        let begun = Instant::now();
+        for (principal, topic) in asked {
+            let permit = table.authorize(&principal, Action::Publish, topic, NOW);
+            black_box(permit.map_err(|refusal| anyhow!("{refusal}"))?);
+        }
+        let authorize = begun.elapsed().as_secs_f64() * 1e9 / DECISIONS as f64;
+        let begun = Instant::now();
+        for key in &keys {
+            let principal = table.authenticate(&Credential::Key(key.as_bytes()), NOW);
+            black_box(principal.map_err(|refusal| anyhow!("{refusal}"))?);
+        }
+        let authenticate = begun.elapsed().as_secs_f64() * 1e9 / DECISIONS as f64;
+        println!("{things:>10} {weight:>12.1} {authorize:>16.0} {authenticate:>18.0}");
+    }
+    Ok(())
+}

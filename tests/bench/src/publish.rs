@@ -1,0 +1,129 @@
+//! A confirmed publish over HTTP against the same load published by the AMQP client alone.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use conformance::{Adapter, KEY_1};
+use futures_util::future::try_join_all;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use rabbitmq_rig::Rabbit;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long each load runs.
+const LOAD: Duration = Duration::from_secs(5);
+const PAYLOAD: &[u8] = br#"[{"n":"urn:dev:sensor:voltage","u":"V","v":120.1}]"#;
+
+struct Rate {
+    per_second: f64,
+    cpu_us: f64,
+}
+
+/// User and system time of a process, in seconds.
+fn cpu(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(") ").context("a name")?.1.split(' ').collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / 100.0)
+}
+
+async fn device(address: SocketAddr, until: Instant) -> Result<u64> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let head = format!(
+        "POST /channels/lab.telemetry/messages/a HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: {}\r\n\r\n",
+        PAYLOAD.len()
+    );
+    let request = [head.as_bytes(), PAYLOAD].concat();
+    let (mut count, mut answer) = (0, vec![0; 1_024]);
+    while Instant::now() < until {
+        stream.write_all(&request).await?;
+        let mut filled = 0;
+        while !answer[..filled].ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut answer[filled..]).await?;
+            ensure!(read > 0, "the adapter closed the connection");
+            filled += read;
+        }
+        ensure!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..filled]));
+        count += 1;
+    }
+    Ok(count)
+}
+
+async fn over_http(adapter: &Adapter, connections: usize) -> Result<Rate> {
+    let (before, begun) = (cpu(&adapter.pid().to_string())?, Instant::now());
+    let devices = (0..connections).map(|_| tokio::spawn(device(adapter.http(), begun + LOAD)));
+    let counts: Result<Vec<u64>> = try_join_all(devices).await?.into_iter().collect();
+    let count = counts?.iter().sum::<u64>() as f64;
+    let cpu = cpu(&adapter.pid().to_string())? - before;
+    Ok(Rate { per_second: count / begun.elapsed().as_secs_f64(), cpu_us: cpu * 1e6 / count })
+}
+
+/// Publishes in batches, each confirmed before the next.
+async fn batches(channel: Channel, size: usize, until: Instant) -> Result<u64> {
+    let mut count = 0;
+    while Instant::now() < until {
+        let sent = (0..size).map(|_| {
+            let (options, properties) =
+                (BasicPublishOptions::default(), BasicProperties::default().with_delivery_mode(2));
+            channel.basic_publish("messages".into(), "channels.lab.telemetry.a".into(), options, PAYLOAD, properties)
+        });
+        for confirm in try_join_all(sent).await? {
+            ensure!(confirm.await?.is_ack(), "not confirmed");
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+async fn bare(url: &str, in_flight: usize) -> Result<Rate> {
+    let mut channels = Vec::new();
+    for _ in 0..in_flight.min(2) {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        channels.push((connection, channel));
+    }
+    let (before, begun) = (cpu("self")?, Instant::now());
+    let size = in_flight / channels.len();
+    let writers = channels.iter().map(|(_, channel)| tokio::spawn(batches(channel.clone(), size, begun + LOAD)));
+    let counts: Result<Vec<u64>> = try_join_all(writers).await?.into_iter().collect();
+    let count = counts?.iter().sum::<u64>() as f64;
+    let cpu = cpu("self")? - before;
+    Ok(Rate { per_second: count / begun.elapsed().as_secs_f64(), cpu_us: cpu * 1e6 / count })
+}
+
+pub(crate) async fn run() -> Result<()> {
+    let rabbit = Rabbit::start()?;
+    let url = rabbit.url()?;
+    let adapter = Adapter::start(&url, &["--log-level", "warn,adapter=info"])?;
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.queue_declare("sink".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind("sink".into(), "messages".into(), "channels.#".into(), options, arguments).await?;
+
+    println!("\nConfirmed publish to a durable queue, {LOAD:?} each ({} bytes)", PAYLOAD.len());
+    println!(
+        "{:>12} {:>10} {:>10} {:>8} {:>16} {:>16}",
+        "connections", "HTTP /s", "bare /s", "ratio", "adapter µs/msg", "bare µs/msg"
+    );
+    for connections in [1, 16, 64] {
+        let bare = bare(&url, connections).await?;
+        channel.queue_purge("sink".into(), lapin::options::QueuePurgeOptions::default()).await?;
+        let http = over_http(&adapter, connections).await?;
+        channel.queue_purge("sink".into(), lapin::options::QueuePurgeOptions::default()).await?;
+        println!(
+            "{connections:>12} {:>10.0} {:>10.0} {:>8.2} {:>16.1} {:>16.1}",
+            http.per_second,
+            bare.per_second,
+            http.per_second / bare.per_second,
+            http.cpu_us,
+            bare.cpu_us
+        );
+    }
+    Ok(())
+}
