@@ -22,9 +22,7 @@ pub(crate) fn start(options: &Options, registry: &mut Registry) -> Result<Arc<dy
         None => UrlSource::Fixed(options.broker.clone()),
     };
     let ca_pem = match &options.broker_ca {
-        Some(path) => {
-            Some(std::fs::read_to_string(path).with_context(|| format!("--broker-ca {}", path.display()))?)
-        }
+        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("--broker-ca {}", path.display()))?),
         None => None,
     };
     let config = AmqpConfig {

@@ -41,7 +41,12 @@ impl ManifestGrants {
         let hash_seed = RandomState::new().build_hasher().finish();
         let table = GrantTableBuilder::table_of(contents, Generation(self.generation), hash_seed)
             .context("the plan makes no table")?;
-        tracing::info!(generation = self.generation, things = table.things(), channels = table.channels(), "grants in force");
+        tracing::info!(
+            generation = self.generation,
+            things = table.things(),
+            channels = table.channels(),
+            "grants in force"
+        );
         self.grants.replace(table).context("the table cannot be put in force")
     }
 

@@ -112,7 +112,8 @@ fn open(option: &'static str, listen: Listen) -> anyhow::Result<Option<TcpListen
 }
 
 fn tls(options: &Options) -> anyhow::Result<Option<Tls>> {
-    let (Some(cert), Some(key)): (Option<PathBuf>, Option<PathBuf>) = (options.tls_cert.clone(), options.tls_key.clone())
+    let (Some(cert), Some(key)): (Option<PathBuf>, Option<PathBuf>) =
+        (options.tls_cert.clone(), options.tls_key.clone())
     else {
         return Ok(None);
     };

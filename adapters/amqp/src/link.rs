@@ -62,9 +62,8 @@ impl Link {
         let properties =
             ConnectionProperties::default().with_connection_name(LongString::from(format!("tidegate {name}")));
         let runtime = lapin::runtime::default_runtime().map_err(broker("find the runtime"))?;
-        let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime)
-            .await
-            .map_err(broker("connect"))?;
+        let connection =
+            Connection::connect_uri_with_config(uri, properties, tls, runtime).await.map_err(broker("connect"))?;
         let channel = connection.create_channel().await.map_err(broker("open a channel"))?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(broker("ask for confirms"))?;
         declare(&channel, config).await.map_err(broker("declare the exchanges"))?;

@@ -85,7 +85,8 @@ impl Reader {
                 continue;
             }
             let done = async {
-                self.bind_all(&link.channel, queue, missing).await && self.unbind_all(&link.channel, queue, superfluous).await
+                self.bind_all(&link.channel, queue, missing).await
+                    && self.unbind_all(&link.channel, queue, superfluous).await
             };
             if !matches!(tokio::time::timeout(self.config.stall_max, done).await, Ok(true)) {
                 return;

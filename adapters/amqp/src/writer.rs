@@ -170,7 +170,11 @@ impl Writer {
     fn settle(&self, (sequence, confirmed): Confirmed, in_flight: &mut InFlight) -> bool {
         let Some(confirmed) = confirmed else { return false };
         if let Some(job) = in_flight.jobs.remove(&sequence) {
-            if confirmed { self.metrics.confirmed.inc() } else { self.metrics.rejected.inc() };
+            if confirmed {
+                self.metrics.confirmed.inc()
+            } else {
+                self.metrics.rejected.inc()
+            };
             job.settle(confirmed);
         }
         self.metrics.in_flight.set(i64::try_from(in_flight.jobs.len()).unwrap_or(i64::MAX));

@@ -220,7 +220,7 @@ fn no_key_is_put_into_words() {
     let yaml =
         thing("dev", &format!("{{credentials: {{secretRefs: [{}, {}]}}}}", key("k", "short"), key("l", "a"))) + SECRETS;
     let observed = observed(&yaml);
-    let shown = format!("{observed:?}") + &say(&plan(observed.clone()));
+    let shown = format!("{observed:?}") + &say(&plan(observed));
     assert!(!shown.contains("key-a-") && !shown.contains("\"short\"}"), "{shown}");
 }
 

@@ -1,10 +1,6 @@
 //! What RabbitMQ sees, and what becomes of it when RabbitMQ dies: a real adapter and a real broker.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "a test waits with a deadline and reports figures"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -38,10 +34,7 @@ async fn queue(channel: &Channel, name: &str, key: &str) {
 }
 
 fn say(value: &AMQPValue) -> String {
-    match value {
-        AMQPValue::LongString(text) => text.to_string(),
-        other => format!("{other:?}"),
-    }
+    if let AMQPValue::LongString(text) = value { text.to_string() } else { format!("{value:?}") }
 }
 
 #[tokio::test]
