@@ -13,7 +13,7 @@ quickstart: preflight ## Build, start the adapter on the example, send a first m
 test: preflight ## Install what is missing and run every test, against a real RabbitMQ
 	tests/rabbitmq/rabbitmq.sh prepare
 	$(CARGO) build --locked --package adapter --package tidegate
-	$(CARGO) test --workspace --locked --no-fail-fast
+	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 
 check: preflight ## Formatting, lints, licenses and sources of dependencies
 	$(CARGO) fmt --all --check

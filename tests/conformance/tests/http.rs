@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -342,18 +343,15 @@ fn resident_kib(adapter: &Adapter) -> u64 {
 #[test]
 fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
-    let corpus = [
-        format!("POST /{TOPIC}?expiry=5 HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: 2\r\n\r\n[]"),
-        format!(
-            "POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic bGFi\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n"
-        ),
-        format!("GET /channels/+/messages/%23?authorization={KEY_2} HTTP/1.0\r\nAccept: text/html;q=0\r\n\r\n"),
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0\0\0\u{4}\u{3}\0\0\0\0\0".to_owned(),
-    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../adapters/http/fuzz/corpus/request");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let corpus: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert!(corpus.len() >= 5, "only {} requests in the corpus", corpus.len());
     let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
     let mut send = |rounds: usize| {
         for round in 0..rounds {
-            let mut bytes = corpus[round % corpus.len()].clone().into_bytes();
+            let mut bytes = corpus[round % corpus.len()].clone();
             for _ in 0..=random.below(5) {
                 let at = random.below(bytes.len());
                 let byte = u8::try_from(random.below(256)).unwrap();
