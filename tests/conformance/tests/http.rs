@@ -376,3 +376,32 @@ fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
     let after = resident_kib(&adapter);
     assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
 }
+
+/// Each is ended by the server's own bound of 30 s, all at the same time.
+#[test]
+fn a_slow_or_endless_request_ends() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let head = format!("POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\n");
+    let cases = [
+        (String::new(), ""),
+        ("PRI * HTT".to_owned(), ""),
+        (head.clone(), ""),
+        (head.clone() + "Content-Length: 10\r\n\r\n[", "HTTP/1.1 408"),
+        (head.clone() + &"X: y\r\n".repeat(200) + "\r\n", "HTTP/1.1 431"),
+        (head + "X: " + &"y".repeat(300_000) + "\r\n\r\n", "HTTP/1.1 431"),
+    ];
+    std::thread::scope(|scope| {
+        for (request, expected) in &cases {
+            scope.spawn(|| {
+                let mut stream = TcpStream::connect(adapter.http()).unwrap();
+                stream.set_read_timeout(Some(2 * DEADLINE)).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                assert_eq!(answer.get(..expected.len()), Some(*expected), "{answer}");
+                assert_eq!(answer.is_empty(), expected.is_empty(), "{answer}");
+            });
+        }
+    });
+    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+}
