@@ -23,7 +23,8 @@ check: preflight ## Formatting, lints, licenses and sources of dependencies
 
 bench: preflight ## Side-by-side measurements, as ratios within one run
 	tests/rabbitmq/rabbitmq.sh prepare
-	$(CARGO) run --release --locked --package bench
+	$(CARGO) build --release --locked --package adapter --package bench
+	target/release/bench
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
