@@ -1,7 +1,7 @@
 //! One connection to the broker, made anew for as long as it takes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::tcp::OwnedTLSConfig;
@@ -14,6 +14,10 @@ use crate::wire::short;
 /// Waits between attempts: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// A link that lived shorter is not made again at once.
+const LIVED_MIN: Duration = Duration::from_secs(5);
+/// Longest that one attempt may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats that both sides agree on at most.
 const HEARTBEAT_SECONDS: u16 = 10;
 
@@ -34,25 +38,75 @@ pub(crate) struct Link {
     pub(crate) channel: Channel,
 }
 
-impl Link {
-    /// Connects, and tries again until it succeeds. Logs the first failure only.
-    pub(crate) async fn establish(config: &Arc<AmqpConfig>, name: &'static str) -> Self {
-        let (mut wait, mut said) = (RETRY_FIRST, false);
+/// Makes one connection after the other, and waits in between: after a failure, and after a link that did not live long,
+/// as with a broker that lets in and then denies. Logs the first trouble of a row, and then the end of it.
+pub(crate) struct Connector {
+    config: Arc<AmqpConfig>,
+    name: &'static str,
+    wait: Duration,
+    attempt_max: Duration,
+    up_since: Option<Instant>,
+    in_trouble: bool,
+}
+
+impl Connector {
+    pub(crate) fn new(config: Arc<AmqpConfig>, name: &'static str) -> Self {
+        let attempt_max = config.stall_max;
+        Self { config, name, wait: RETRY_FIRST, attempt_max, up_since: None, in_trouble: false }
+    }
+
+    /// Connects, and tries again until it succeeds.
+    pub(crate) async fn establish(&mut self) -> Link {
+        if self.up_since.take().is_some_and(|since| since.elapsed() < LIVED_MIN) {
+            self.pause().await;
+        }
         loop {
-            let attempt = tokio::time::timeout(config.stall_max, Self::connect(config, name));
-            let error = match attempt.await.unwrap_or(Err(LinkError::Stalled(config.stall_max))) {
-                Ok(link) => return link,
-                Err(error) => error,
-            };
-            if !said {
-                said = true;
-                tracing::warn!(error = &error as &dyn std::error::Error, connection = name, "broker away, trying on");
+            let attempt = tokio::time::timeout(self.attempt_max, Link::connect(&self.config, self.name));
+            match attempt.await.unwrap_or(Err(LinkError::Stalled(self.attempt_max))) {
+                Ok(link) => {
+                    self.attempt_max = self.config.stall_max;
+                    self.up_since = Some(now());
+                    return link;
+                }
+                Err(error) => {
+                    // An attempt that is given up stays with a broker that hangs, so the next one gets longer.
+                    self.attempt_max = (self.attempt_max * 2).min(ATTEMPT_MAX.max(self.config.stall_max));
+                    self.trouble("cannot connect to the broker, trying on", &error);
+                }
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY_MAX);
+            self.pause().await;
         }
     }
 
+    /// Says why a link is of no use any more.
+    pub(crate) fn lost(&mut self, cause: Option<&lapin::Error>) {
+        if self.up_since.is_some_and(|since| since.elapsed() >= LIVED_MIN) {
+            (self.wait, self.in_trouble) = (RETRY_FIRST, false);
+        }
+        match cause {
+            Some(error) => self.trouble("link to the broker lost", error),
+            None => self.trouble("link to the broker lost", &LinkError::Stalled(self.config.stall_max)),
+        }
+    }
+
+    fn trouble(&mut self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
+        if !std::mem::replace(&mut self.in_trouble, true) {
+            tracing::warn!(error, connection = self.name, "{what}");
+        }
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(RETRY_MAX);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver measures how long its link lived")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Link {
     async fn connect(config: &AmqpConfig, name: &'static str) -> Result<Self, LinkError> {
         let broker = |operation: &'static str| move |source| LinkError::Broker { operation, source };
         let mut uri = uri(&config.url).map_err(LinkError::Config)?;
@@ -67,8 +121,13 @@ impl Link {
         let channel = connection.create_channel().await.map_err(broker("open a channel"))?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(broker("ask for confirms"))?;
         declare(&channel, config).await.map_err(broker("declare the exchanges"))?;
-        tracing::info!(address, connection = name, "broker connected");
+        tracing::debug!(address, connection = name, "broker connected");
         Ok(Self { connection, channel })
+    }
+
+    /// Whether the broker asked to send nothing for now, as under its memory alarm.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
     }
 
     pub(crate) fn is_up(&self) -> bool {

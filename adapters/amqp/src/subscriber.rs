@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Consumer};
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::config::AmqpConfig;
-use crate::link::Link;
+use crate::link::{Connector, Link};
 use crate::metrics::Metrics;
 use crate::wire::{delivery, short};
 
@@ -42,84 +42,96 @@ pub(crate) struct Reader {
 impl Reader {
     /// Delivers for ever.
     pub(crate) async fn run(self) {
+        let mut connector = Connector::new(Arc::clone(&self.config), "subscriber");
         loop {
-            let link = Link::establish(&self.config, "subscriber").await;
-            if let Ok((queue, consumer)) = open(&link.channel).await {
-                self.up.send_replace(true);
-                tokio::select! {
-                    () = self.consume(consumer) => {}
-                    () = self.bind(&link, &queue) => {}
+            let link = connector.establish().await;
+            let cause = match open(&link.channel).await {
+                Ok((queue, consumer)) => {
+                    let cause = tokio::select! {
+                        cause = self.consume(consumer) => cause,
+                        cause = self.bind(&link, &queue) => cause,
+                    };
+                    self.up.send_replace(false);
+                    self.bound.send_replace(BTreeSet::new());
+                    // The queue is gone with the connection, and with it whatever came meanwhile.
+                    self.fanout.mark_gap();
+                    cause
                 }
-                self.up.send_replace(false);
-                self.bound.send_replace(BTreeSet::new());
-                self.metrics.connections_lost.inc();
-                // The queue is gone with the connection, and with it whatever came meanwhile.
-                self.fanout.mark_gap();
-            }
+                Err(error) => Some(error),
+            };
+            connector.lost(cause.as_ref());
+            self.metrics.connections_lost.inc();
         }
     }
 
-    async fn consume(&self, mut consumer: Consumer) {
-        while let Some(Ok(received)) = consumer.next().await {
-            match delivery(received, SystemClock.now(), &made_up_id()) {
-                Some(delivery) => self.fanout.deliver(delivery),
-                None => drop(self.metrics.unreadable.inc()),
+    /// Delivers until the consumer is at its end; returns what it died of.
+    async fn consume(&self, mut consumer: Consumer) -> Option<lapin::Error> {
+        while let Some(received) = consumer.next().await {
+            match received {
+                Ok(received) => match delivery(received, SystemClock.now(), made_up_id) {
+                    Some(delivery) => self.fanout.deliver(delivery),
+                    None => drop(self.metrics.unreadable.inc()),
+                },
+                Err(error) => return Some(error),
             }
         }
+        None
     }
 
-    /// Keeps the bindings as the subscribers need them; returns when the link is dead.
-    async fn bind(&self, link: &Link, queue: &str) {
+    /// Keeps the bindings as the subscribers need them; returns when the link is dead, with what it died of. The
+    /// connection counts as up once everything is bound.
+    async fn bind(&self, link: &Link, queue: &str) -> Option<lapin::Error> {
         loop {
             let wanted: BTreeSet<ChannelId> = self.fanout.channels().into_iter().collect();
             let missing: Vec<_> = wanted.difference(&self.bound.borrow()).take(BATCH_MAX).cloned().collect();
             let superfluous: Vec<_> = self.bound.borrow().difference(&wanted).take(BATCH_MAX).cloned().collect();
             if missing.is_empty() && superfluous.is_empty() {
+                self.up.send_if_modified(|up| !std::mem::replace(up, true));
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
                 if !link.is_up() {
-                    return;
+                    return None;
                 }
                 continue;
             }
             let done = async {
-                self.bind_all(&link.channel, queue, missing).await
-                    && self.unbind_all(&link.channel, queue, superfluous).await
+                self.bind_all(&link.channel, queue, missing).await?;
+                self.unbind_all(&link.channel, queue, superfluous).await
             };
-            if !matches!(tokio::time::timeout(self.config.stall_max, done).await, Ok(true)) {
-                return;
+            match tokio::time::timeout(self.config.stall_max, done).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Some(error),
+                Err(_elapsed) => return None,
             }
         }
     }
 
-    async fn bind_all(&self, channel: &Channel, queue: &str, missing: Vec<ChannelId>) -> bool {
+    async fn bind_all(&self, channel: &Channel, queue: &str, missing: Vec<ChannelId>) -> lapin::Result<()> {
         let exchange = || short(&self.config.exchange);
-        let bound = join_all(missing.iter().map(|id| {
+        try_join_all(missing.iter().map(|id| {
             let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
             channel.queue_bind(short(queue), exchange(), binding_key(id), options, arguments)
-        }));
-        let all_bound = bound.await.iter().all(Result::is_ok);
-        if all_bound && !missing.is_empty() {
+        }))
+        .await?;
+        if !missing.is_empty() {
             self.bound.send_modify(|bound| bound.extend(missing));
         }
-        all_bound
+        Ok(())
     }
 
-    async fn unbind_all(&self, channel: &Channel, queue: &str, superfluous: Vec<ChannelId>) -> bool {
+    async fn unbind_all(&self, channel: &Channel, queue: &str, superfluous: Vec<ChannelId>) -> lapin::Result<()> {
         for id in superfluous {
             // Under the lock of `bound`: a subscriber that came meanwhile either keeps the binding, or finds it gone and
             // waits for a new one.
             let removed = self.bound.send_if_modified(|bound| !self.fanout.has_channel(&id) && bound.remove(&id));
             if removed {
                 let (exchange, arguments) = (short(&self.config.exchange), FieldTable::default());
-                if channel.queue_unbind(short(queue), exchange, binding_key(&id), arguments).await.is_err() {
-                    return false;
-                }
+                channel.queue_unbind(short(queue), exchange, binding_key(&id), arguments).await?;
             }
         }
-        true
+        Ok(())
     }
 }
 

@@ -65,19 +65,27 @@ fn expiration(span: Duration) -> u32 {
 }
 
 /// Reads a message of the exchange, of ours or of a back-end service; `None` when it is under no channel.
-pub(crate) fn delivery(received: lapin::message::Delivery, now: Timestamp, made_up: &MessageId) -> Option<Delivery> {
+pub(crate) fn delivery(
+    received: lapin::message::Delivery,
+    now: Timestamp,
+    made_up: fn() -> MessageId,
+) -> Option<Delivery> {
     let properties = &received.properties;
     let empty = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&empty);
     let text = |name: &str| headers.inner().get(name).and_then(text_of);
     let limits = TopicLimits::default();
+    let of_key = RoutingKey::parse(received.routing_key.as_str(), &limits).ok();
+    // The headers have the whole topic, the key perhaps a part of it; what only the key says counts where they agree.
     let of_headers = || {
         let channel = ChannelId::parse(text("x-channel")?).ok()?;
-        let subtopic = text("x-subtopic").map_or(Ok(Subtopic::none()), |text| Subtopic::parse(text, &limits));
-        Some((channel, subtopic.ok()?))
+        let subtopic = match text("x-subtopic") {
+            Some(text) => Subtopic::parse(text, &limits).ok()?,
+            None => of_key.clone().filter(|(other, _)| *other == channel).map_or(Subtopic::none(), |(_, s)| s),
+        };
+        Some((channel, subtopic))
     };
-    let (channel, subtopic) =
-        of_headers().or_else(|| RoutingKey::parse(received.routing_key.as_str(), &limits).ok())?;
+    let (channel, subtopic) = of_headers().or_else(|| of_key.clone())?;
     let content_type = properties.content_type().as_ref().and_then(|text| ContentType::parse(text.as_str()).ok());
     let octets = || ContentType::parse(OCTETS).expect("a content type");
     let received_at = match headers.inner().get("x-received-at") {
@@ -86,11 +94,7 @@ pub(crate) fn delivery(received: lapin::message::Delivery, now: Timestamp, made_
     };
     let expires_in = properties.expiration().as_ref().and_then(|text| text.as_str().parse().ok());
     let message = Message {
-        id: properties
-            .message_id()
-            .as_ref()
-            .and_then(|id| MessageId::parse(id.as_str()))
-            .unwrap_or_else(|| made_up.clone()),
+        id: properties.message_id().as_ref().and_then(|id| MessageId::parse(id.as_str())).unwrap_or_else(made_up),
         content_type: content_type.unwrap_or_else(octets),
         protocol: text("x-protocol").and_then(Protocol::from_name).unwrap_or(Protocol::Amqp),
         received_at,

@@ -18,7 +18,7 @@ use tidegate_bridge::{Publication, Receipt, Unavailable};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::AmqpConfig;
-use crate::link::Link;
+use crate::link::{Connector, Link};
 use crate::metrics::Metrics;
 use crate::wire::{properties, routing_key, short};
 
@@ -55,8 +55,11 @@ pub(crate) struct Writer {
 /// The number of a job in the order in which it was sent.
 type Sequence = u64;
 
-/// What a confirm said: the job's number, and whether the broker has the message; `None` when the link broke.
-type Confirmed = (Sequence, Option<bool>);
+/// What a link died of, as far as the client knows.
+type Dead = Option<lapin::Error>;
+
+/// What a confirm said: the job's number, and whether the broker has the message.
+type Confirmed = (Sequence, Result<bool, Dead>);
 
 /// The jobs that were sent on one link.
 #[derive(Default)]
@@ -66,15 +69,23 @@ struct InFlight {
     confirms: FuturesUnordered<BoxFuture<'static, Confirmed>>,
 }
 
+impl InFlight {
+    fn len(&self) -> i64 {
+        i64::try_from(self.jobs.len()).unwrap_or(i64::MAX)
+    }
+}
+
 impl Writer {
     /// Publishes until nobody can hand in a job any more.
     pub(crate) async fn run(mut self) {
+        let mut connector = Connector::new(Arc::clone(&self.config), "publisher");
         let mut pending = VecDeque::new();
         while !self.jobs.is_closed() || !pending.is_empty() {
-            let link = Link::establish(&self.config, "publisher").await;
+            let link = connector.establish().await;
             self.up.send_replace(true);
-            let unsettled = self.serve(&link, pending).await;
+            let (unsettled, cause) = self.serve(&link, pending).await;
             self.up.send_replace(false);
+            connector.lost(cause.as_ref());
             self.metrics.connections_lost.inc();
             pending = unsettled;
             // The broker has what it confirmed; whoever stopped waiting does not want the message any more.
@@ -83,56 +94,58 @@ impl Writer {
         }
     }
 
-    /// Publishes on one link until it is dead; returns the jobs without a verdict, in order.
-    async fn serve(&mut self, link: &Link, mut pending: VecDeque<Job>) -> VecDeque<Job> {
+    /// Publishes on one link until it is dead; returns the jobs without a verdict, in order, and what the link died of.
+    async fn serve(&mut self, link: &Link, mut pending: VecDeque<Job>) -> (VecDeque<Job>, Option<lapin::Error>) {
         let mut in_flight = InFlight::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let (mut idle_looks, looks_max) = (0_u128, self.config.stall_max.as_millis() / LOOK_EVERY.as_millis());
         let mut gathered = Vec::with_capacity(BATCH_MAX);
-        loop {
-            let room = self.config.window.saturating_sub(in_flight.jobs.len()).min(BATCH_MAX);
+        let cause = loop {
+            // Under the broker's alarm nothing is sent; publishers wait, and are refused after their bound.
+            let window = if link.is_blocked() { 0 } else { self.config.window };
+            let room = window.saturating_sub(in_flight.jobs.len()).min(BATCH_MAX);
             if room > 0 && !pending.is_empty() {
                 gathered.extend(pending.drain(..room.min(pending.len())));
-                if !self.send(link, &mut gathered, &mut in_flight).await {
-                    break;
+                if let Err(dead) = self.send(link, &mut gathered, &mut in_flight).await {
+                    break dead;
                 }
                 continue;
             }
             tokio::select! {
                 biased;
-                Some(confirmed) = in_flight.confirms.next(), if !in_flight.jobs.is_empty() => {
+                Some((sequence, confirmed)) = in_flight.confirms.next(), if !in_flight.jobs.is_empty() => {
                     idle_looks = 0;
-                    if !self.settle(confirmed, &mut in_flight) {
-                        break;
+                    match confirmed {
+                        Ok(confirmed) => self.settle(sequence, confirmed, &mut in_flight),
+                        Err(dead) => break dead,
                     }
                 }
                 taken = self.jobs.recv_many(&mut gathered, room), if room > 0 => {
                     if taken == 0 && in_flight.jobs.is_empty() {
-                        break;
-                    }
-                    if taken > 0 && !self.send(link, &mut gathered, &mut in_flight).await {
-                        break;
+                        break None;
                     }
                     if taken == 0 {
                         // Nobody hands in jobs any more: only confirms are left.
                         look.tick().await;
+                    } else if let Err(dead) = self.send(link, &mut gathered, &mut in_flight).await {
+                        break dead;
                     }
                 }
                 _ = look.tick() => {
-                    idle_looks += u128::from(!in_flight.jobs.is_empty());
+                    idle_looks = if link.is_blocked() || in_flight.jobs.is_empty() { 0 } else { idle_looks + 1 };
                     if !link.is_up() || idle_looks > looks_max {
-                        break;
+                        break None;
                     }
                 }
             }
-        }
-        self.metrics.in_flight.set(0);
+        };
+        self.metrics.in_flight.dec_by(in_flight.len());
         // Those that could not be sent come after those that were.
-        in_flight.jobs.into_values().chain(gathered).chain(pending).collect()
+        (in_flight.jobs.into_values().chain(gathered).chain(pending).collect(), cause)
     }
 
-    /// Sends jobs in one go; `false` when the link is dead. Either way every job is in flight or still gathered.
-    async fn send(&self, link: &Link, gathered: &mut Vec<Job>, in_flight: &mut InFlight) -> bool {
+    /// Sends jobs in one go; an error when the link is dead. Either way every job is in flight or still gathered.
+    async fn send(&self, link: &Link, gathered: &mut Vec<Job>, in_flight: &mut InFlight) -> Result<(), Dead> {
         gathered.retain(|job| !job.verdict.is_closed());
         // All from this one task and in this order: a confirm belongs to a message by its number on the channel.
         let sent = join_all(gathered.iter().map(|Job { publication, .. }| {
@@ -144,40 +157,50 @@ impl Writer {
                 properties(publication),
             )
         }));
-        let Ok(sent) = tokio::time::timeout(self.config.stall_max, sent).await else { return false };
-        let mut all_sent = true;
+        let sent = tokio::select! {
+            sent = sent => sent,
+            () = stalled(link, self.config.stall_max) => return Err(None),
+        };
+        let mut outcome = Ok(());
         for (job, sent) in gathered.drain(..).zip(sent) {
             let sequence = in_flight.next;
             in_flight.next += 1;
             in_flight.jobs.insert(sequence, job);
+            self.metrics.in_flight.inc();
             match sent {
                 Ok(confirm) => in_flight.confirms.push(Box::pin(async move {
                     match confirm.await {
-                        Ok(Confirmation::Ack(None)) => (sequence, Some(true)),
-                        Ok(Confirmation::Nack(_)) => (sequence, Some(false)),
+                        Ok(Confirmation::Ack(None)) => (sequence, Ok(true)),
+                        Ok(Confirmation::Nack(_)) => (sequence, Ok(false)),
                         // Without `mandatory` nothing is returned, and confirms were asked for: the link is not sane.
-                        Ok(Confirmation::Ack(Some(_)) | Confirmation::NotRequested) | Err(_) => (sequence, None),
+                        Ok(Confirmation::Ack(Some(_)) | Confirmation::NotRequested) => (sequence, Err(None)),
+                        Err(error) => (sequence, Err(Some(error))),
                     }
                 })),
-                Err(_broken) => all_sent = false,
+                Err(error) => outcome = Err(Some(error)),
             }
         }
-        self.metrics.in_flight.set(i64::try_from(in_flight.jobs.len()).unwrap_or(i64::MAX));
-        all_sent
+        outcome
     }
 
-    /// Tells the publisher; `false` when the confirm says that the link is dead.
-    fn settle(&self, (sequence, confirmed): Confirmed, in_flight: &mut InFlight) -> bool {
-        let Some(confirmed) = confirmed else { return false };
-        if let Some(job) = in_flight.jobs.remove(&sequence) {
-            if confirmed {
-                self.metrics.confirmed.inc()
-            } else {
-                self.metrics.rejected.inc()
-            };
-            job.settle(confirmed);
-        }
-        self.metrics.in_flight.set(i64::try_from(in_flight.jobs.len()).unwrap_or(i64::MAX));
-        true
+    /// Tells the publisher what became of its message.
+    fn settle(&self, sequence: Sequence, confirmed: bool, in_flight: &mut InFlight) {
+        let Some(job) = in_flight.jobs.remove(&sequence) else { return };
+        self.metrics.in_flight.dec();
+        if confirmed {
+            self.metrics.confirmed.inc()
+        } else {
+            self.metrics.rejected.inc()
+        };
+        job.settle(confirmed);
+    }
+}
+
+/// Returns when the link has been neither blocked nor done for `stall_max`, or is down.
+async fn stalled(link: &Link, stall_max: Duration) {
+    let mut waited = Duration::ZERO;
+    while waited < stall_max && link.is_up() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        waited = if link.is_blocked() { Duration::ZERO } else { waited + LOOK_EVERY };
     }
 }

@@ -302,3 +302,40 @@ fn amqps_takes_a_private_ca_and_nothing_else() {
     let refused = Adapter::start(&url, &["--broker-timeout", "2s"]).err().unwrap().to_string();
     assert!(refused.contains("69") && !refused.contains("guest:guest"), "{refused}");
 }
+
+fn metric(adapter: &Adapter, name: &str) -> u64 {
+    let text = adapter.admin("/metrics").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// A broker that lets in and then denies is not stormed, and the log says what it denies.
+#[test]
+fn a_broker_that_denies_is_tried_again_with_pauses_and_its_reason_is_said() {
+    let rabbit = Rabbit::start().unwrap();
+    let adapter = Adapter::start(&rabbit.url().unwrap(), &["--publish-timeout", "3s"]).unwrap();
+    rabbit.ctl(&["-q", "set_permissions", "guest", ".*", "^adapter", ".*"]).unwrap();
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap(), 503);
+    let lost = metric(&adapter, "tidegate_broker_connections_lost_total");
+    assert!((1..=10).contains(&lost), "{lost} connections lost for one publish");
+    assert!(adapter.log().contains("ACCESS_REFUSED"), "{}", adapter.log());
+    rabbit.ctl(&["-q", "set_permissions", "guest", ".*", ".*", ".*"]).unwrap();
+    until("it publishes again", || adapter.publish(TOPIC, KEY_1, "application/json", b"2").unwrap() == 202);
+}
+
+/// Under the memory alarm publishes are refused in time, the links stay, and the end of the alarm is enough.
+#[test]
+fn a_broker_that_blocks_keeps_its_links() {
+    let rabbit = Rabbit::start().unwrap();
+    let adapter = Adapter::start(&rabbit.url().unwrap(), &["--publish-timeout", "2s"]).unwrap();
+    rabbit.ctl(&["-q", "set_vm_memory_high_watermark", "absolute", "1"]).unwrap();
+    let begun = Instant::now();
+    until("the alarm lasted longer than a link may stall", || {
+        let answered = adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap();
+        assert!(answered == 503 || begun.elapsed() < Duration::from_secs(2), "{answered} under the alarm");
+        begun.elapsed() > Duration::from_secs(12)
+    });
+    rabbit.ctl(&["-q", "set_vm_memory_high_watermark", "0.6"]).unwrap();
+    until("it publishes again", || adapter.publish(TOPIC, KEY_1, "application/json", b"2").unwrap() == 202);
+    assert_eq!(metric(&adapter, "tidegate_broker_connections_lost_total"), 0);
+}
