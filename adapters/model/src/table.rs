@@ -143,12 +143,15 @@ pub struct TableContents {
 pub struct Generation(pub u64);
 
 /// A Thing that proved who it is. Good for one table; a later one is asked again whether the key still stands.
+///
+/// It carries the first of its grants along, so that a session's decisions do not look for them in a large table.
 #[derive(Clone)]
 pub struct Principal {
     id: ThingId,
     key: KeyHash,
     not_after: Option<Timestamp>,
-    row: u32,
+    grants: Span,
+    first_grants: [GrantRow; GRANTS_CARRIED],
     table: TableIdentity,
 }
 
@@ -255,6 +258,9 @@ struct TableIdentity {
     hash_seed: u64,
 }
 
+/// Grants that a [`Principal`] carries along: a Thing seldom has more.
+const GRANTS_CARRIED: usize = 4;
+
 /// Rows that belong together, by their numbers.
 #[derive(Clone, Copy)]
 struct Span {
@@ -302,11 +308,17 @@ impl Validity {
     }
 }
 
+#[derive(Clone, Copy)]
 struct GrantRow {
     channel: u32,
     permissions: Permissions,
     /// Number of a row of `rules`, whose first one is "no restriction".
     rules: u32,
+}
+
+impl GrantRow {
+    /// Allows nothing.
+    const NONE: Self = Self { channel: u32::MAX, permissions: Permissions { publish: false, subscribe: false }, rules: 0 };
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -470,15 +482,17 @@ impl GrantTable {
         }
         let channel = self.channel_row(principal.id.namespace(), channel).ok_or(Refusal::Forbidden)?;
         let grant = self
-            .grants_of(&self.things[principal.row as usize])
+            .grants_of(principal)
             .iter()
             .find(|grant| grant.channel == channel && grant.permissions.allow(action))
             .ok_or(Refusal::Forbidden)?;
         Ok((&self.channels[channel as usize], self.rules[grant.rules as usize].of(action)))
     }
 
-    fn grants_of(&self, thing: &ThingRow) -> &[GrantRow] {
-        Span { start: thing.grants_start, len: thing.grants_len }.of(&self.grants)
+    /// The grants of a principal of this table.
+    fn grants_of<'a>(&'a self, principal: &'a Principal) -> &'a [GrantRow] {
+        let carried = principal.first_grants.get(..usize::from(principal.grants.len));
+        carried.unwrap_or_else(|| principal.grants.of(&self.grants))
     }
 
     fn principal(&self, key: &KeyRow, now: Timestamp) -> Option<Principal> {
@@ -486,12 +500,17 @@ impl GrantTable {
         if !validity.holds_at(now) {
             return None;
         }
-        let (namespace, name) = self.thing_name(&self.things[key.thing as usize]);
+        let thing = &self.things[key.thing as usize];
+        let (namespace, name) = self.thing_name(thing);
+        let grants = Span { start: thing.grants_start, len: thing.grants_len };
+        let mut first_grants = [GrantRow::NONE; GRANTS_CARRIED];
+        first_grants.iter_mut().zip(grants.of(&self.grants)).for_each(|(carried, grant)| *carried = *grant);
         Some(Principal {
             id: ThingId::trusted(namespace, name),
             key: key.hash,
             not_after: validity.not_after,
-            row: key.thing,
+            grants,
+            first_grants,
             table: self.identity,
         })
     }

@@ -6,11 +6,22 @@
 mod decision;
 mod publish;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 fn main() -> Result<()> {
     // Only a second call fails, and then it is in force already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    decision::run()?;
-    tokio::runtime::Runtime::new()?.block_on(publish::run())
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let parts = ["decision", "publish"];
+    if let Some(unknown) = chosen.iter().find(|part| !parts.contains(&part.as_str())) {
+        bail!("{unknown}: no such part; there are {}", parts.join(", "));
+    }
+    let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == part);
+    if wanted("decision") {
+        decision::run()?;
+    }
+    if wanted("publish") {
+        tokio::runtime::Runtime::new()?.block_on(publish::run())?;
+    }
+    Ok(())
 }
