@@ -91,6 +91,17 @@ fn reason(error: &rustls_pki_types::pem::Error) -> String {
 pub struct Tls(Arc<ArcSwap<ServerConfig>>);
 
 impl Tls {
+    /// A server's identity that its owner made and will replace.
+    #[must_use]
+    pub fn of(config: ServerConfig) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(config)))
+    }
+
+    /// Serves new connections with another identity; connections that are open keep what they have.
+    pub fn replace(&self, config: ServerConfig) {
+        self.0.store(Arc::new(config));
+    }
+
     /// Loads the files, and again whenever they change. A pair that is half-written or does not fit together keeps the
     /// one before. Connections that are open keep what they have.
     ///
@@ -98,7 +109,7 @@ impl Tls {
     /// [`TlsError`] when the files are not good at the start.
     pub fn watched(files: TlsFiles) -> Result<Self, TlsError> {
         let mut changes = watch(vec![files.cert.clone(), files.key.clone()]);
-        let tls = Self(Arc::new(ArcSwap::from_pointee(files.load()?)));
+        let tls = Self::of(files.load()?);
         let current = Arc::downgrade(&tls.0);
         tokio::spawn(async move {
             while changes.changed().await.is_ok() {

@@ -119,7 +119,7 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
     ("tidegate-bridge", &["tidegate-model", "tidegate-senml"]),
@@ -131,6 +131,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("tidegate-api", &[]),
     ("tidegate-plan", &["tidegate-api", "tidegate-model"]),
     ("tidegate-manifests", &["tidegate-plan", "tidegate-api", "tidegate-model"]),
+    ("tidegate-runtime", &["tidegate-plan", "tidegate-api", "tidegate-model", "tidegate-daemon"]),
     ("tidegate", &["tidegate-client"]),
     (
         "adapter",
@@ -150,9 +151,9 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
 /// A crate of others, and who may name it.
 const FOR_FEW: [(&str, &[&str]); 5] = [
     ("lapin", &["tidegate-amqp"]),
-    ("kube", &["tidegate-api"]),
-    ("k8s-openapi", &["tidegate-api"]),
-    ("axum", &["tidegate-http", "tidegate-daemon"]),
+    ("kube", &["tidegate-api", "tidegate-runtime"]),
+    ("k8s-openapi", &["tidegate-api", "tidegate-runtime"]),
+    ("axum", &["tidegate-http", "tidegate-daemon", "tidegate-runtime"]),
     ("reqwest", &["tidegate-client"]),
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.

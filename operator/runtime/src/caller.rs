@@ -1,0 +1,156 @@
+//! Who asks for grants, and whether they may: a token is shown to the API server, its answer remembered for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::Client;
+use kube::api::{Api, PostParams};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::lease::WRITE_MAX;
+
+/// How long a good token is not shown to the API server again.
+const GOOD_FOR: Duration = Duration::from_secs(60);
+/// How long a bad one is refused without asking.
+const BAD_FOR: Duration = Duration::from_secs(5);
+/// Tokens that are remembered.
+const TOKENS_MAX: usize = 4_096;
+/// Longest token, in bytes.
+const TOKEN_BYTES_MAX: usize = 16 * 1_024;
+/// Where a ServiceAccount token names the pod that it was made for.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+
+/// The name of an adapter's process, as far as its token tells.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Caller {
+    /// The user: `system:serviceaccount:<namespace>:<name>`.
+    pub user: String,
+    /// The pod, where the token is bound to one.
+    pub pod: Option<String>,
+}
+
+/// Why a caller gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The token is none, has ended, or is meant for somebody else.
+    #[error("the token is not valid for the grant stream")]
+    Unauthenticated,
+    /// The token is good and its owner has no right to the grants.
+    #[error("the caller may not watch adapters/grants in group tidegate.io")]
+    Forbidden,
+    /// The API server cannot be asked.
+    #[error("the API server cannot be asked about the token")]
+    Unavailable,
+}
+
+/// Checks callers against the API server.
+pub struct Callers {
+    client: Client,
+    audience: String,
+    /// By the hash of the token.
+    known: Mutex<HashMap<[u8; 32], Remembered>>,
+}
+
+struct Remembered {
+    verdict: Result<Caller, Denial>,
+    until: Instant,
+}
+
+impl Callers {
+    /// Checks tokens of this audience.
+    #[must_use]
+    pub fn new(client: Client, audience: String) -> Self {
+        Self { client, audience, known: Mutex::default() }
+    }
+
+    /// Who shows this token, if they may watch the grants: RBAC decides by the verb `watch` on the virtual resource
+    /// `adapters/grants` of `tidegate.io`.
+    ///
+    /// # Errors
+    /// [`Denial`].
+    pub async fn check(&self, token: &str) -> Result<Caller, Denial> {
+        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+            return Err(Denial::Unauthenticated);
+        }
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(verdict) = self.remembered(&hash) {
+            return verdict;
+        }
+        let verdict = self.ask(token).await;
+        if verdict != Err(Denial::Unavailable) {
+            self.remember(hash, &verdict);
+        }
+        verdict
+    }
+
+    fn remembered(&self, hash: &[u8; 32]) -> Option<Result<Caller, Denial>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(hash).filter(|known| now() < known.until).map(|known| known.verdict.clone())
+    }
+
+    fn remember(&self, hash: [u8; 32], verdict: &Result<Caller, Denial>) {
+        let good_for = if verdict.is_ok() { GOOD_FOR } else { BAD_FOR };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= TOKENS_MAX {
+            let now = now();
+            known.retain(|_, known| now < known.until);
+        }
+        if known.len() >= TOKENS_MAX {
+            known.clear();
+        }
+        known.insert(hash, Remembered { verdict: verdict.clone(), until: now() + good_for });
+    }
+
+    async fn ask(&self, token: &str) -> Result<Caller, Denial> {
+        let spec = TokenReviewSpec { audiences: Some(vec![self.audience.clone()]), token: Some(token.to_owned()) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let reviews: Api<TokenReview> = Api::all(self.client.clone());
+        let params = PostParams::default();
+        let answered = tokio::time::timeout(WRITE_MAX, reviews.create(&params, &review)).await;
+        let Ok(Ok(answered)) = answered else { return Err(Denial::Unavailable) };
+        let status = answered.status.unwrap_or_default();
+        let meant = status.audiences.is_some_and(|audiences| audiences.contains(&self.audience));
+        if !status.authenticated.unwrap_or(false) || !meant {
+            return Err(Denial::Unauthenticated);
+        }
+        let user = status.user.unwrap_or_default();
+        if !self.may_watch(&user).await? {
+            return Err(Denial::Forbidden);
+        }
+        let pod = user.extra.as_ref().and_then(|extra| extra.get(POD_NAME)).and_then(|names| names.first()).cloned();
+        Ok(Caller { user: user.username.unwrap_or_default(), pod })
+    }
+
+    async fn may_watch(&self, user: &UserInfo) -> Result<bool, Denial> {
+        let resource = ResourceAttributes {
+            group: Some(tidegate_api::GROUP.to_owned()),
+            resource: Some("adapters".to_owned()),
+            subresource: Some("grants".to_owned()),
+            verb: Some("watch".to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SubjectAccessReviewSpec {
+            user: user.username.clone(),
+            uid: user.uid.clone(),
+            groups: user.groups.clone(),
+            extra: user.extra.clone(),
+            resource_attributes: Some(resource),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let params = PostParams::default();
+        let answered = tokio::time::timeout(WRITE_MAX, reviews.create(&params, &review)).await;
+        let Ok(Ok(answered)) = answered else { return Err(Denial::Unavailable) };
+        Ok(answered.status.is_some_and(|status| status.allowed))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is remembered ends by the clock of this process")]
+fn now() -> Instant {
+    Instant::now()
+}
