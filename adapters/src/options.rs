@@ -1,7 +1,9 @@
 //! What one can tell the adapter: flags, environment, file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::{Listen, Span};
 use tidegate_daemon::telemetry::LogFormat;
@@ -90,6 +92,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_HTTP_KEEP_ALIVE", default_value = "15s")]
     pub(crate) http_keep_alive: Span,
 
+    /// How long a client may take to send a request's head, or its body, or to take any of an answer
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_HTTP_TIMEOUT", default_value = "30s")]
+    pub(crate) http_timeout: Span,
+
+    /// Bytes of all bodies that are held at once; beyond it requests are answered 429
+    #[arg(long, value_name = "BYTES", env = "TIDEGATE_HTTP_BODIES_BYTES_MAX", default_value_t = 256 * 1_024 * 1_024)]
+    pub(crate) http_bodies_bytes_max: usize,
+
+    /// Open connections of one listener; more wait until one ends
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 20_000)]
+    pub(crate) connections_max: usize,
+
     /// How long to wait for open connections when told to end
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "30s")]
     pub(crate) drain_timeout: Span,
@@ -101,4 +115,27 @@ pub(crate) struct Options {
     /// What is logged: error, warn, info, debug, trace, or directives by module
     #[arg(long, value_name = "LEVEL", env = "TIDEGATE_LOG_LEVEL", default_value = "info")]
     pub(crate) log_level: String,
+}
+
+/// Longest silence of an event stream that proxies bear.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
+/// Fewer bytes would be no room for any body.
+const BODIES_BYTES_MIN: usize = 1_024;
+
+impl Options {
+    /// What no single value shows to be wrong by its form.
+    pub(crate) fn check(&self) -> Result<()> {
+        let keep_alive = self.http_keep_alive.0;
+        ensure!(
+            !keep_alive.is_zero() && keep_alive <= KEEP_ALIVE_MAX,
+            "--http-keep-alive: more than 0 and at most 30s is needed"
+        );
+        ensure!(!self.http_timeout.0.is_zero(), "--http-timeout: more than 0 is needed");
+        ensure!(
+            self.http_bodies_bytes_max >= BODIES_BYTES_MIN,
+            "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
+        );
+        ensure!(self.connections_max > 0, "--connections-max: at least 1 is needed");
+        Ok(())
+    }
 }

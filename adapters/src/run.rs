@@ -21,8 +21,6 @@ use crate::broker;
 use crate::grants::ManifestGrants;
 use crate::options::Options;
 
-/// Longest silence of an event stream that proxies bear.
-const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
 /// The condition that a table is in force.
 const GRANTS_LOADED: &str = "grants loaded";
 /// The condition that the broker is there.
@@ -53,9 +51,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     readiness.set(BROKER_LINK, false);
 
     // Everything that can be wrong with the configuration comes before the first port is bound.
-    if options.http_keep_alive.0.is_zero() || options.http_keep_alive.0 > KEEP_ALIVE_MAX {
-        return Err(anyhow!("--http-keep-alive: more than 0 and at most 30s is needed")).or_end(Exit::Configuration);
-    }
+    options.check().or_end(Exit::Configuration)?;
     let manifests = Manifests::open(&options.manifests).context("--manifests").or_end(Exit::Configuration)?;
     let changes = watch::watch(vec![options.manifests.clone()]);
     let tls = tls(&options).or_end(Exit::Configuration)?;
@@ -74,7 +70,13 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         senml_limits: tidegate_senml::Limits::default(),
     };
     let bridge = Arc::new(Bridge::new(parts, &mut registry));
-    let limits = HttpLimits { event_keep_alive: options.http_keep_alive.0, ..HttpLimits::default() };
+    let limits = HttpLimits {
+        event_keep_alive: options.http_keep_alive.0,
+        head_read_max: options.http_timeout.0,
+        body_read_max: options.http_timeout.0,
+        bodies_bytes_max: options.http_bodies_bytes_max,
+        ..HttpLimits::default()
+    };
     let face = HttpFace::new(bridge, limits, &mut registry);
 
     let drain = Drain::new();
@@ -87,11 +89,16 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, readiness.clone(), registry, drain.clone()));
     }
+    let listen_limits = ListenLimits {
+        connections_max: options.connections_max,
+        write_stall_max: options.http_timeout.0,
+        ..ListenLimits::default()
+    };
     for (listener, tls) in [(http, None), (https, tls)] {
         let Some(listener) = listener else { continue };
         let face = Arc::clone(&face);
         let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
-        tokio::spawn(listen::serve(listener, tls, ListenLimits::default(), drain.clone(), serve));
+        tokio::spawn(listen::serve(listener, tls, listen_limits, drain.clone(), serve));
     }
     tokio::spawn(source.follow(changes));
 

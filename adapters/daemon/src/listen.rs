@@ -38,11 +38,13 @@ pub struct ListenLimits {
     pub connections_max: usize,
     /// TLS handshakes at the same time; each costs about 0.1 ms of a core.
     pub handshakes_max: usize,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_stall_max: Duration,
 }
 
 impl Default for ListenLimits {
     fn default() -> Self {
-        Self { connections_max: 100_000, handshakes_max: 256 }
+        Self { connections_max: 20_000, handshakes_max: 256, write_stall_max: Duration::from_secs(30) }
     }
 }
 
@@ -103,7 +105,7 @@ where
         };
         let (tls, handshakes, serve, at_work) = (tls.clone(), Arc::clone(&handshakes), serve.clone(), drain.at_work());
         tokio::spawn(async move {
-            if let Some(stream) = agree(tcp, tls, &handshakes).await {
+            if let Some(stream) = agree(tcp, tls, &handshakes, limits.write_stall_max).await {
                 serve(stream, peer).await;
             }
             drop((slot, at_work));
@@ -120,10 +122,10 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-async fn agree(tcp: TcpStream, tls: Option<Tls>, handshakes: &Semaphore) -> Option<Stream> {
+async fn agree(tcp: TcpStream, tls: Option<Tls>, handshakes: &Semaphore, write_stall_max: Duration) -> Option<Stream> {
     // Fails only on a connection that is gone.
     let _ = tcp.set_nodelay(true);
-    let tcp = Lingering::new(tcp);
+    let tcp = Lingering::new(tcp, write_stall_max);
     let Some(tls) = tls else { return Some(Stream::plain(tcp)) };
     let handshake = async {
         let _slot = handshakes.acquire().await;

@@ -19,10 +19,13 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// How much a closing connection may still send, in bytes.
 const LINGER_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
-/// A TCP connection that lingers when it is shut down.
+/// A TCP connection that lingers when it is shut down, and breaks when the peer takes nothing for too long.
 #[derive(Debug)]
 pub(crate) struct Lingering {
     tcp: TcpStream,
+    write_stall_max: Duration,
+    /// Runs while a write waits for the peer.
+    stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
 }
 
@@ -33,8 +36,20 @@ struct Closing {
 }
 
 impl Lingering {
-    pub(crate) const fn new(tcp: TcpStream) -> Self {
-        Self { tcp, closing: None }
+    pub(crate) const fn new(tcp: TcpStream, write_stall_max: Duration) -> Self {
+        Self { tcp, write_stall_max, stalled: None, closing: None }
+    }
+
+    /// What came of a write; an error when the peer took nothing for as long as it may.
+    fn in_time(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let (span, stalled) = (self.write_stall_max, &mut self.stalled);
+        let deadline = stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(span)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 }
 
@@ -46,7 +61,8 @@ impl AsyncRead for Lingering {
 
 impl AsyncWrite for Lingering {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -54,7 +70,8 @@ impl AsyncWrite for Lingering {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -66,7 +83,7 @@ impl AsyncWrite for Lingering {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { tcp, closing } = &mut *self;
+        let Self { tcp, closing, .. } = &mut *self;
         if closing.is_none() {
             ready!(Pin::new(&mut *tcp).poll_shutdown(cx))?;
         }

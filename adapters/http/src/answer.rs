@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tidegate_model::Refusal;
 
@@ -23,6 +23,8 @@ pub(crate) enum Problem {
     MethodNotAllowed,
     /// The client takes nothing that could be sent.
     NotAcceptable,
+    /// Not one host is named, as HTTP/1.1 asks for.
+    BadHost,
     /// A query that says something impossible; the text names it.
     BadQuery(&'static str),
     /// The body did not come in time.
@@ -69,6 +71,7 @@ impl Problem {
             Self::NotAcceptable => {
                 (StatusCode::NOT_ACCEPTABLE, None, "not-acceptable", "subscribe with Accept: text/event-stream".into())
             }
+            Self::BadHost => (StatusCode::BAD_REQUEST, None, "bad-host", "one Host header is needed".into()),
             Self::BadQuery(why) => (StatusCode::BAD_REQUEST, None, "bad-query", (*why).to_owned()),
             Self::Slow => (StatusCode::REQUEST_TIMEOUT, None, "slow-request", "the body did not come in time".into()),
             Self::Incomplete => (StatusCode::BAD_REQUEST, None, "incomplete-request", "the body broke off".into()),
@@ -77,10 +80,9 @@ impl Problem {
 
     /// The answer, with the headers that its status asks for.
     //= RFC9457 3
-    pub(crate) fn answer(&self, method: &Method) -> Response<Body> {
+    pub(crate) fn answer(&self) -> Response<Body> {
         let (status, retry_after, ..) = self.parts();
-        let body = if *method == Method::HEAD { Body::empty() } else { Body::from(self.json()) };
-        let mut response = Response::new(body);
+        let mut response = Response::new(Body::from(self.json()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);

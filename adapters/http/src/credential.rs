@@ -27,6 +27,8 @@ impl Shown {
             (Some(value), None) => Self::of_header(value.as_bytes()).ok_or(Refusal::Unauthenticated),
             (Some(_), Some(_)) => Err(Refusal::Unauthenticated),
             (None, _) => query::value(query, "authorization")
+                .ok()
+                .flatten()
                 .map(|key| Self { thing: None, key: key.into_owned() })
                 .ok_or(Refusal::Unauthenticated),
         }

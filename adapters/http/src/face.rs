@@ -1,16 +1,19 @@
 //! Connections and requests: from a stream to the operation that a request asks for.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, Response};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,7 +28,7 @@ use crate::answer::{self, Problem};
 /// The prefix that an ingress would strip.
 const PREFIX: &str = "/http";
 /// Bytes that one unit of [`HttpLimits::bodies_bytes_max`] stands for.
-const RESERVE_UNIT_BYTES: u64 = 1_024;
+const RESERVE_UNIT_BYTES: usize = 1_024;
 
 /// Bounds on what one client, and all of them, may ask.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +39,12 @@ pub struct HttpLimits {
     pub head_read_max: Duration,
     /// Headers of a request.
     pub headers_max: usize,
-    /// Bytes of a request's head.
+    /// Bytes of a request's head: what one connection may cost before anybody knows whose it is.
     pub head_bytes_max: usize,
     /// How long a request's body may take.
     pub body_read_max: Duration,
+    /// Bytes of a refused request's body that are read and thrown away, so that the connection can be kept.
+    pub discarded_bytes_max: u64,
     /// Bytes of all bodies that are being read or published.
     pub bodies_bytes_max: usize,
     /// Streams of one HTTP/2 connection.
@@ -54,9 +59,10 @@ impl Default for HttpLimits {
             topic: TopicLimits::default(),
             head_read_max: Duration::from_secs(30),
             headers_max: 100,
-            // A topic of 65,535 bytes may be percent-encoded to three times as many.
-            head_bytes_max: 256 * 1_024,
+            // The parser takes request targets of 65,534 bytes; the rest is for headers.
+            head_bytes_max: 80 * 1_024,
             body_read_max: Duration::from_secs(30),
+            discarded_bytes_max: 64 * 1_024,
             bodies_bytes_max: 256 * 1_024 * 1_024,
             streams_max: 128,
             event_keep_alive: Duration::from_secs(15),
@@ -70,6 +76,11 @@ struct RequestLabels {
     status: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnreadableLabels {
+    reason: &'static str,
+}
+
 /// Serves devices over HTTP/1.1 and HTTP/2.
 pub struct HttpFace {
     pub(crate) bridge: Arc<Bridge>,
@@ -77,6 +88,7 @@ pub struct HttpFace {
     bodies: Arc<Semaphore>,
     draining: watch::Sender<bool>,
     requests: Family<RequestLabels, Counter>,
+    unreadable: Family<UnreadableLabels, Counter>,
 }
 
 impl HttpFace {
@@ -85,9 +97,12 @@ impl HttpFace {
     pub fn new(bridge: Arc<Bridge>, limits: HttpLimits, registry: &mut Registry) -> Arc<Self> {
         let requests = Family::default();
         registry.register("http_requests", "Requests to the HTTP face, by method and status", requests.clone());
-        let units = limits.bodies_bytes_max as u64 / RESERVE_UNIT_BYTES;
-        let bodies = Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { bridge, limits, bodies, draining: watch::Sender::new(false), requests })
+        let unreadable = Family::default();
+        let help = "Requests that could not be read, and were answered 400, 408, 414 or 431 without a problem document";
+        registry.register("http_unreadable_requests", help, unreadable.clone());
+        let units = limits.bodies_bytes_max / RESERVE_UNIT_BYTES;
+        let bodies = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { bridge, limits, bodies, draining: watch::Sender::new(false), requests, unreadable })
     }
 
     /// Ends event streams and tells connections to finish.
@@ -104,8 +119,12 @@ impl HttpFace {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let spoken = Arc::new(AtomicBool::new(false));
-        let service = TowerToHyperService::new(self.router(&spoken));
+        let spoken = AtomicBool::new(false);
+        let service = service_fn(|request: Request<Incoming>| {
+            spoken.store(true, Ordering::Relaxed);
+            let face = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(face.respond(request.map(Body::new)).await) }
+        });
         let builder = self.protocol();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         let mut draining = self.draining();
@@ -113,7 +132,7 @@ impl HttpFace {
         let mut silent = pin!(tokio::time::sleep(self.limits.head_read_max));
         loop {
             tokio::select! {
-                outcome = connection.as_mut() => return trace(outcome),
+                outcome = connection.as_mut() => return self.ended(outcome),
                 _ = draining.wait_for(|draining| *draining) => break,
                 () = &mut silent, if !spoken.load(Ordering::Relaxed) => {
                     if !spoken.load(Ordering::Relaxed) {
@@ -123,7 +142,23 @@ impl HttpFace {
             }
         }
         connection.as_mut().graceful_shutdown();
-        trace(connection.await);
+        let outcome = connection.await;
+        self.ended(outcome);
+    }
+
+    /// Counts what was no request that anybody could answer.
+    fn ended(&self, outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+        let Err(error) = outcome else { return };
+        let reason = error.downcast_ref::<hyper::Error>().and_then(|error| match error {
+            error if error.is_parse_too_large() => Some("too-large"),
+            error if error.is_parse() => Some("malformed"),
+            error if error.is_timeout() => Some("slow"),
+            _ => None,
+        });
+        if let Some(reason) = reason {
+            self.unreadable.get_or_create(&UnreadableLabels { reason }).inc();
+        }
+        tracing::trace!(error, "connection ended");
     }
 
     fn protocol(&self) -> auto::Builder<TokioExecutor> {
@@ -131,6 +166,8 @@ impl HttpFace {
         builder
             .http1()
             .timer(TokioTimer::new())
+            // A client that has nothing more to say still waits for its answer.
+            .half_close(true)
             .header_read_timeout(self.limits.head_read_max)
             .max_headers(self.limits.headers_max)
             .max_buf_size(self.limits.head_bytes_max)
@@ -146,20 +183,12 @@ impl HttpFace {
         builder
     }
 
-    fn router(self: &Arc<Self>, spoken: &Arc<AtomicBool>) -> Router {
-        let (face, spoken) = (Arc::clone(self), Arc::clone(spoken));
-        Router::new().fallback(move |request: Request<Body>| {
-            spoken.store(true, Ordering::Relaxed);
-            let face = Arc::clone(&face);
-            async move { face.respond(request).await }
-        })
-    }
-
     async fn respond(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let path = stripped(head.uri.path());
         let response = match head.method {
-            Method::POST => self.publish(path, &head, body).await,
+            _ if !names_one_host(&head) => Err(Problem::BadHost),
+            Method::POST => self.publish(path, &head, &mut body).await,
             Method::GET | Method::HEAD => self.subscribe(path, &head).await,
             _ => match TopicFilter::parse_path(path, &self.limits.topic) {
                 Err(Refusal::UnknownPath) => Err(Refusal::UnknownPath.into()),
@@ -167,25 +196,59 @@ impl HttpFace {
                 _ => Err(Problem::MethodNotAllowed),
             },
         };
-        let response = response.unwrap_or_else(|problem| problem.answer(&head.method));
+        let mut response = response.unwrap_or_else(|problem| problem.answer());
+        //= RFC9112 9.6
+        if head.version < Version::HTTP_2 && !self.discarded(&head, body).await {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let labels = RequestLabels { method: known_method(&head.method), status: response.status().as_u16() };
         self.requests.get_or_create(&labels).inc();
         response
     }
 
-    /// Room for a body of that many bytes, or the refusal when all clients together send too much.
-    pub(crate) fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
-        let units = u32::try_from(bytes.div_ceil(RESERVE_UNIT_BYTES)).unwrap_or(u32::MAX);
-        Arc::clone(&self.bodies)
-            .try_acquire_many_owned(units)
-            .map_err(|_| Refusal::RateLimited { retry_after: Duration::from_secs(1) })
+    /// Reads what is left of a body and throws it away, where that is little and the client does not wait to be asked
+    /// for it. Without this the connection must end, since nobody could tell where the next request begins.
+    async fn discarded(&self, head: &Parts, mut body: Body) -> bool {
+        let left = body.size_hint().upper().unwrap_or(u64::MAX);
+        if body.is_end_stream() || left == 0 {
+            return true;
+        }
+        if left > self.limits.discarded_bytes_max || head.headers.contains_key(header::EXPECT) {
+            return false;
+        }
+        let discard = async {
+            while let Some(frame) = body.frame().await {
+                if frame.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(self.limits.body_read_max, discard).await.unwrap_or(false)
+    }
+
+    /// Makes `room` large enough for a body of that many bytes, or refuses when all clients together send too much.
+    /// Bytes count when they are here: one that is only announced costs nobody anything.
+    pub(crate) fn reserve(&self, room: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
+        let reserved = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = bytes.div_ceil(RESERVE_UNIT_BYTES).saturating_sub(reserved);
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        let more = Arc::clone(&self.bodies)
+            .try_acquire_many_owned(missing)
+            .map_err(|_| Refusal::RateLimited { retry_after: Duration::from_secs(1) })?;
+        match room {
+            Some(room) => room.merge(more),
+            None => *room = Some(more),
+        }
+        Ok(())
     }
 }
 
-fn trace(outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    if let Err(error) = outcome {
-        tracing::trace!(error, "connection ended");
-    }
+/// Whether an HTTP/1.1 request says, once, what host it is for.
+//= RFC9112 3.2
+fn names_one_host(head: &Parts) -> bool {
+    let named = head.headers.get_all(header::HOST).iter().count();
+    named == 1 || (named == 0 && head.version != Version::HTTP_11)
 }
 
 /// The path without the prefix that an ingress would strip.

@@ -22,11 +22,11 @@ struct Ready {
     permit: Permit,
     draft: Draft,
     /// The room that its bytes take, given back when it is published.
-    room: OwnedSemaphorePermit,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpFace {
-    pub(crate) async fn publish(&self, path: &str, head: &Parts, body: Body) -> Result<Response<Body>, Problem> {
+    pub(crate) async fn publish(&self, path: &str, head: &Parts, body: &mut Body) -> Result<Response<Body>, Problem> {
         // The bridge counts what comes to it.
         let ready = self.prepare(path, head, body).await.inspect_err(|problem| {
             if let Problem::Refused(refusal) = problem {
@@ -40,20 +40,19 @@ impl HttpFace {
         Ok(empty(StatusCode::ACCEPTED))
     }
 
-    async fn prepare(&self, path: &str, head: &Parts, body: Body) -> Result<Ready, Problem> {
+    async fn prepare(&self, path: &str, head: &Parts, body: &mut Body) -> Result<Ready, Problem> {
         let query = head.uri.query();
         let topic = Topic::parse_path(path, &self.limits.topic)?;
         let principal = self.bridge.authenticate(&Shown::read(&head.headers, query)?.credential())?;
         let permit = self.bridge.permit(&principal, topic)?;
         let expires_in = query::expiry(query)?;
+        query::qos(query)?;
         query::no_retain(query)?;
         let announced = body.size_hint().exact();
         let content_type = self.bridge.admit(&permit, content_type(&head.headers)?, announced)?;
 
-        let policy = permit.payload();
-        let room = self.reserve(announced.unwrap_or(u64::from(policy.bytes_max)))?;
-        let read = tokio::time::timeout(self.limits.body_read_max, read(body, policy));
-        let payload = read.await.map_err(|_elapsed| Problem::Slow)??;
+        let read = tokio::time::timeout(self.limits.body_read_max, self.read(body, permit.payload()));
+        let (payload, room) = read.await.map_err(|_elapsed| Problem::Slow)??;
         let draft = Draft {
             id: message_id(),
             payload,
@@ -63,6 +62,33 @@ impl HttpFace {
             traceparent: traceparent(&head.headers),
         };
         Ok(Ready { principal, permit, draft, room })
+    }
+
+    /// Reads the body, and stops at the first byte that is too many.
+    async fn read(
+        &self,
+        body: &mut Body,
+        policy: &PayloadPolicy,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+        let bytes_max = policy.bytes_max as usize;
+        let (mut payload, mut more, mut room) = (Bytes::new(), BytesMut::new(), None);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_broken| Problem::Incomplete)?;
+            let Ok(data) = frame.into_data() else { continue };
+            let bytes = payload.len() + more.len() + data.len();
+            if bytes > bytes_max {
+                return Err(Refusal::PayloadTooLarge { bytes_max: policy.bytes_max }.into());
+            }
+            self.reserve(&mut room, bytes)?;
+            // Most bodies come in one piece, which then is the payload.
+            if bytes == data.len() {
+                payload = data;
+                continue;
+            }
+            more.extend_from_slice(&std::mem::take(&mut payload));
+            more.extend_from_slice(&data);
+        }
+        Ok((if more.is_empty() { payload } else { more.freeze() }, room))
     }
 }
 
@@ -76,27 +102,12 @@ fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// Reads the body, and stops at the first byte that is too many.
-async fn read(mut body: Body, policy: &PayloadPolicy) -> Result<Bytes, Problem> {
-    let bytes_max = policy.bytes_max as usize;
-    let mut payload = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_broken| Problem::Incomplete)?;
-        let Ok(data) = frame.into_data() else { continue };
-        if payload.len() + data.len() > bytes_max {
-            return Err(Refusal::PayloadTooLarge { bytes_max: policy.bytes_max }.into());
-        }
-        payload.extend_from_slice(&data);
-    }
-    Ok(payload.freeze())
-}
-
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
 fn message_id() -> MessageId {
     MessageId::parse(&Uuid::now_v7().to_string()).expect("a UUID has 36 characters")
 }
 
-/// The W3C trace context, where it has the form `<version>-<trace id>-<parent id>-<flags>`.
+/// The W3C trace context, where it has the form `<version>-<trace id>-<parent id>-<flags>` and both ids name something.
 fn traceparent(headers: &HeaderMap) -> Option<Box<str>> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let mut parts = text.split('-');
@@ -105,5 +116,7 @@ fn traceparent(headers: &HeaderMap) -> Option<Box<str>> {
             part.len() == *digits && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         })
     });
-    (well_formed && parts.next().is_none() && !text.starts_with("ff")).then(|| text.into())
+    let names_nothing = |start: usize, end: usize| text.bytes().skip(start).take(end - start).all(|byte| byte == b'0');
+    let valid = well_formed && parts.next().is_none() && !text.starts_with("ff");
+    (valid && !names_nothing(3, 35) && !names_nothing(36, 52)).then(|| text.into())
 }

@@ -6,30 +6,34 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
 use bytes::Bytes;
 use futures_util::stream;
 use tidegate_bridge::{Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_model::{Protocol, Refusal, TopicFilter};
 use tokio::sync::watch;
 
-use crate::answer::{Problem, empty};
+use crate::answer::Problem;
 use crate::credential::Shown;
 use crate::event;
 use crate::face::HttpFace;
+use crate::query;
 
 impl HttpFace {
     pub(crate) async fn subscribe(self: &Arc<Self>, path: &str, head: &Parts) -> Result<Response<Body>, Problem> {
         let filter = TopicFilter::parse_path(path, &self.limits.topic)?;
         let shown = Shown::read(&head.headers, head.uri.query())?;
         let principal = self.bridge.authenticate(&shown.credential())?;
+        query::no_history(head.uri.query())?;
         if !accepts_events(&head.headers) {
             self.bridge.may_subscribe(&principal, filter)?;
             return Err(Problem::NotAcceptable);
         }
         let mut response = if head.method == Method::HEAD {
             self.bridge.may_subscribe(&principal, filter)?;
-            empty(StatusCode::OK)
+            // As long as what GET answers: nobody knows.
+            //= RFC9110 9.3.2
+            Response::new(Body::from_stream(stream::empty::<Result<Bytes, Infallible>>()))
         } else {
             let subscription = self.bridge.subscribe(&principal, filter, Protocol::Http).await?;
             let resumes = head.headers.contains_key("last-event-id");
@@ -108,23 +112,49 @@ impl Next {
     }
 }
 
-/// Whether the client takes an event stream: it says so, or takes anything, or says nothing.
+/// Whether the client takes an event stream: it says so, or takes anything, or says nothing. What names the type best
+/// decides.
 //= RFC9110 12.5.1
 fn accepts_events(headers: &HeaderMap) -> bool {
     let mut ranges = headers.get_all(header::ACCEPT).iter().peekable();
     if ranges.peek().is_none() {
         return true;
     }
-    ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
+    let ranges = ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let named = ranges.filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let wanted = parts.next().is_some_and(|media| {
-            ["text/event-stream", "text/*", "*/*"].iter().any(|taken| media.eq_ignore_ascii_case(taken))
-        });
+        let media = parts.next().unwrap_or_default();
+        let known = ["*/*", "text/*", "text/event-stream"];
+        let precision = known.iter().position(|taken| media.eq_ignore_ascii_case(taken))?;
         let refused = parts.any(|parameter| {
             parameter.split_once('=').is_some_and(|(name, q)| {
                 name.eq_ignore_ascii_case("q") && q.parse::<f32>().is_ok_and(|quality| quality <= 0.0)
             })
         });
-        wanted && !refused
-    })
+        Some((precision, !refused))
+    });
+    named.max().is_some_and(|(_, accepted)| accepted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_that_names_event_streams_best_decides() {
+        let check = |accept: &[&'static str], expected: bool| {
+            let values = accept.iter().map(|value| (header::ACCEPT, HeaderValue::from_static(value)));
+            assert_eq!(accepts_events(&values.collect()), expected, "{accept:?}");
+        };
+        check(&[], true);
+        check(&["text/event-stream"], true);
+        check(&["TEXT/*"], true);
+        check(&["application/json, */*;q=0.1"], true);
+        check(&["application/json", "text/event-stream"], true);
+        check(&["application/json"], false);
+        check(&["text/event-stream;q=0, */*"], false);
+        check(&["*/*;q=0, text/event-stream; q=0.5"], true);
+        check(&["text/*;q=0, */*"], false);
+        check(&[""], false);
+    }
 }

@@ -4,9 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -63,6 +61,13 @@ fn outcome_table(adapter: &Adapter) -> String {
         ("too many levels", post(&long, &[&key]), b"[]"),
         ("bad expiry", post(&format!("{path}?expiry=soon"), &[&key]), b"[]"),
         ("retain", post(&format!("{path}?retain=true"), &[&key]), b"[]"),
+        ("expiry beyond what a broker carries", post(&format!("{path}?expiry=4294968"), &[&key]), b"[]"),
+        ("quality of service that is none", post(&format!("{path}?qos=3"), &[&key]), b"[]"),
+        ("a parameter twice", post(&format!("{path}?retain=false&retain=true"), &[&key]), b"[]"),
+        ("two hosts", post(&path, &[&key, "Host: y"]), b"[]"),
+        ("head too large", post(&path, &[&key, &format!("X: {}", "y".repeat(300_000))]), b"[]"),
+        ("target too long", post(&format!("{path}/{}", "y".repeat(65_535)), &[&key]), b"[]"),
+        ("no HTTP", "POST".to_owned(), b""),
         ("too large", post(&path, &[&key]), &[b'x'; 1_001]),
         ("content type not admitted", post(&path, &[&key, "Content-Type: text/html"]), b"[]"),
         ("content type that is none", post(&path, &[&key, "Content-Type: nonsense"]), b"[]"),
@@ -77,6 +82,8 @@ fn outcome_table(adapter: &Adapter) -> String {
         ("malformed filter", format!("GET {path}/%23/b HTTP/1.1\n{key}"), b""),
         ("filter over channels", format!("GET /channels/+/messages HTTP/1.1\n{key}"), b""),
         ("subscribe for JSON", format!("GET {path} HTTP/1.1\n{key}\nAccept: application/json"), b""),
+        ("the retained message", format!("GET {path}?last=true HTTP/1.1\n{key}"), b""),
+        ("history", format!("GET {path}?since=2026-01-01T00:00:00Z HTTP/1.1\n{key}"), b""),
     ];
     let mut table = String::new();
     for (row, head, body) in rows {
@@ -85,12 +92,69 @@ fn outcome_table(adapter: &Adapter) -> String {
     table
 }
 
+/// The rows that take time, a crowd, or an end.
+fn slow_rows(mut adapter: Adapter) -> String {
+    let head = format!("POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: 600\r\n\r\n");
+    let mut table = String::new();
+    let mut row = |name: &str, outcome: &str| writeln!(table, "{name}: {outcome}").unwrap();
+    let half = format!("{head}{}", "x".repeat(300));
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| exchange(adapter.http(), half.as_bytes()).unwrap());
+        let mut crowded = String::new();
+        until("the slow body takes all the room", || {
+            crowded = adapter.request(&format!("POST /{TOPIC} HTTP/1.1\nAuthorization: {KEY_1}"), b"[]").unwrap();
+            !crowded.starts_with("HTTP/1.1 202")
+        });
+        row("all clients together send too much", &shown(&crowded));
+        row("a body that does not come", &shown(&slow.join().unwrap()));
+    });
+    row("no host", &shown(&exchange(adapter.http(), head.replace("Host: x\r\n", "").as_bytes()).unwrap()));
+
+    let ended = |events: &str| events.split("problem/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    adapter.set_manifests(&MANIFESTS.replace("dev2: key-dev2-0123456789", "dev2: key-new2-0123456789")).unwrap();
+    row("key removed while connected", &format!("event: end | {}", ended(&events.to_end().unwrap())));
+    adapter.set_manifests(MANIFESTS).unwrap();
+    until("the key is back", || adapter.subscribe(TOPIC, KEY_2).is_ok());
+    let events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    let seen = std::thread::scope(|scope| {
+        let seen = scope.spawn(|| events.to_end().unwrap());
+        adapter.terminate().unwrap();
+        seen.join().unwrap()
+    });
+    row("server shutting down", &format!("event: end | {}", ended(&seen)));
+    table
+}
+
+/// Only a broker of its own can be away.
+fn away_rows(adapter: &Adapter) -> String {
+    let key = format!("Authorization: {KEY_1}");
+    let publish = adapter.request(&format!("POST /{TOPIC} HTTP/1.1\n{key}"), b"[]").unwrap();
+    let filter = "channels/lab.telemetry/messages/first";
+    let subscribe = adapter.request(&format!("GET /{filter} HTTP/1.1\n{key}"), b"").unwrap();
+    format!(
+        "publish while the broker is away: {}\nsubscribe while the broker is away: {}\n",
+        shown(&publish),
+        shown(&subscribe)
+    )
+}
+
 #[test]
 fn the_outcome_table_is_the_same_on_both_brokers() {
-    for broker in ["memory:", shared_url()] {
-        let adapter = Adapter::start(broker, &[]).unwrap();
-        expect_file!["outcomes.txt"].assert_eq(&outcome_table(&adapter));
-    }
+    let limits = ["--http-timeout", "2s", "--http-bodies-bytes-max", "1024", "--publish-timeout", "2s"];
+    let rabbit = Rabbit::start().unwrap();
+    let adapter = Adapter::start(&rabbit.url().unwrap(), &limits).unwrap();
+    let common = outcome_table(&adapter);
+    rabbit.pause().unwrap();
+    let away = away_rows(&adapter);
+    rabbit.resume().unwrap();
+    until("it publishes again", || adapter.publish(TOPIC, KEY_1, SENML, b"[2]").unwrap() == 202);
+    let slow = slow_rows(adapter);
+    expect_file!["outcomes.txt"].assert_eq(&[common.as_str(), &slow, &away].concat());
+
+    let adapter = Adapter::start("memory:", &limits).unwrap();
+    assert_eq!(outcome_table(&adapter), common);
+    assert_eq!(slow_rows(adapter), slow);
 }
 
 #[test]
@@ -168,11 +232,6 @@ fn a_modem_stack_is_answered_as_it_expects() {
         assert_eq!(answer.split(' ').nth(1), Some(expected), "{answer}");
         assert!(answer.contains("\r\nContent-Length: ") && !answer.to_lowercase().contains("chunked"), "{answer}");
         assert!(answer.to_lowercase().contains("connection: keep-alive"), "{answer}");
-        if expected == "401" {
-            // An answer that came before the body was asked for ends the connection, or keeps it: both are legal.
-            stream = TcpStream::connect(adapter.http()).unwrap();
-            stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        }
     }
 }
 
@@ -200,6 +259,7 @@ fn what_can_be_refused_without_the_body_is_refused_before_it() {
         );
         let answer = exchange(adapter.http(), request.as_bytes()).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     }
 }
 
@@ -248,6 +308,39 @@ fn a_drain_ends_streams_and_then_the_process() {
         code
     });
     assert_eq!(code, Some(0));
+}
+
+/// BR-33: what keeps a proxy from holding an event stream back.
+#[test]
+fn an_event_stream_says_that_it_must_not_be_buffered_and_is_never_silent() {
+    let adapter = Adapter::start("memory:", &["--http-keep-alive", "200ms"]).unwrap();
+    let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    let seen = events.until(": keep-alive\n\n").unwrap();
+    for header in ["Content-Type: text/event-stream", "Cache-Control: no-cache", "X-Accel-Buffering: no"] {
+        assert!(seen.contains(&format!("\r\n{header}\r\n")), "{seen}");
+    }
+}
+
+//= RFC9113 6.8
+#[test]
+fn a_stream_over_http_2_is_told_of_the_drain() {
+    let mut adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut curl = Command::new("curl")
+        .args(["-s", "-S", "-N", "--http2-prior-knowledge", "--noproxy", "*", "-H", &format!("Authorization: {KEY_2}")])
+        .arg(format!("http://{}/{TOPIC}", adapter.http()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = curl.stdout.take().unwrap();
+    let mut first = [0; 12];
+    stdout.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b": subscribed");
+    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[1]").unwrap(), 202);
+    assert_eq!(adapter.terminate().unwrap(), Some(0));
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("data: [1]") && rest.contains("problem/shutting-down"), "{rest}");
+    assert!(curl.wait().unwrap().success());
 }
 
 /// The request of the messaging page, to the letter, by curl over TLS.
@@ -320,88 +413,4 @@ fn no_key_hash_or_payload_is_logged_or_counted() {
         }
         assert!(said.contains("TRACE"), "nothing was logged at all");
     }
-}
-
-/// A generator of pseudo-random numbers that gives the same ones on every run.
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-}
-
-fn resident_kib(adapter: &Adapter) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", adapter.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-#[test]
-fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
-    let adapter = Adapter::start("memory:", &[]).unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../adapters/http/fuzz/corpus/request");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let corpus: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
-    assert!(corpus.len() >= 5, "only {} requests in the corpus", corpus.len());
-    let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
-    let mut send = |rounds: usize| {
-        for round in 0..rounds {
-            let mut bytes = corpus[round % corpus.len()].clone();
-            for _ in 0..=random.below(5) {
-                let at = random.below(bytes.len());
-                let byte = u8::try_from(random.below(256)).unwrap();
-                match random.below(3) {
-                    0 => bytes[at] = byte,
-                    1 => drop(bytes.remove(at)),
-                    _ => bytes.insert(at, byte),
-                }
-            }
-            let mut stream = TcpStream::connect(adapter.http()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-            // What the server makes of it is its own affair, as long as it lives.
-            let _ = stream.write_all(&bytes);
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-            let _ = stream.read(&mut [0; 512]);
-        }
-    };
-    send(2_000);
-    let before = resident_kib(&adapter);
-    send(8_000);
-    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
-    let after = resident_kib(&adapter);
-    assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
-}
-
-/// Each is ended by the server's own bound of 30 s, all at the same time.
-#[test]
-fn a_slow_or_endless_request_ends() {
-    let adapter = Adapter::start("memory:", &[]).unwrap();
-    let head = format!("POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\n");
-    let cases = [
-        (String::new(), ""),
-        ("PRI * HTT".to_owned(), ""),
-        (head.clone(), ""),
-        (head.clone() + "Content-Length: 10\r\n\r\n[", "HTTP/1.1 408"),
-        (head.clone() + &"X: y\r\n".repeat(200) + "\r\n", "HTTP/1.1 431"),
-        (head + "X: " + &"y".repeat(300_000) + "\r\n\r\n", "HTTP/1.1 431"),
-    ];
-    std::thread::scope(|scope| {
-        for (request, expected) in &cases {
-            scope.spawn(|| {
-                let mut stream = TcpStream::connect(adapter.http()).unwrap();
-                stream.set_read_timeout(Some(2 * DEADLINE)).unwrap();
-                stream.write_all(request.as_bytes()).unwrap();
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).unwrap();
-                assert_eq!(answer.get(..expected.len()), Some(*expected), "{answer}");
-                assert_eq!(answer.is_empty(), expected.is_empty(), "{answer}");
-            });
-        }
-    });
-    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
 }

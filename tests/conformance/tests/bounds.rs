@@ -1,0 +1,170 @@
+//! What slow, greedy, broken and half-gone clients cost: little, for a while, and nobody else.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+
+use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, exchange, until};
+use socket2::{Domain, Socket, Type};
+
+const TOPIC: &str = "channels/lab.telemetry/messages/a";
+const SENML: &str = "application/senml+json";
+
+fn post(length: usize) -> String {
+    format!("POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: {length}\r\n\r\n")
+}
+
+#[test]
+fn a_client_that_has_said_all_still_gets_its_answer() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(adapter.http()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(format!("{}[]", post(2)).as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    }
+}
+
+#[test]
+fn a_body_that_is_only_announced_takes_nobodys_room() {
+    let adapter = Adapter::start("memory:", &["--http-bodies-bytes-max", "1024"]).unwrap();
+    let announced: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(adapter.http()).unwrap();
+            stream.write_all(post(1_000).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+    drop(announced);
+}
+
+#[test]
+fn a_refusal_that_leaves_a_large_body_unread_ends_the_connection_and_says_so() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let request = format!("{}{}", post(1_000_000), "x".repeat(1_000_000));
+    let answer = exchange(adapter.http(), request.as_bytes()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_cut_off() {
+    let adapter = Adapter::start("memory:", &["--http-timeout", "1s"]).unwrap();
+    // A small window, so that the kernels hold little of what nobody reads.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&adapter.http().into()).unwrap();
+    let mut stalled = TcpStream::from(socket);
+    let head = format!("GET /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_2}\r\n\r\n");
+    stalled.write_all(head.as_bytes()).unwrap();
+    let open = || {
+        let metrics = adapter.admin("/metrics").unwrap();
+        metrics.lines().any(|line| line.starts_with("tidegate_subscriptions{") && line.ends_with(" 1"))
+    };
+    until("it is subscribed", open);
+    let mut publisher = TcpStream::connect(adapter.http()).unwrap();
+    let (request, mut answer) = (format!("{}{}", post(1_000), "x".repeat(1_000)), [0; 512]);
+    until("it is cut off", || {
+        for _ in 0..100 {
+            publisher.write_all(request.as_bytes()).unwrap();
+            assert!(publisher.read(&mut answer).unwrap() > 0);
+        }
+        !open()
+    });
+}
+
+/// A generator of pseudo-random numbers that gives the same ones on every run.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+fn resident_kib(adapter: &Adapter) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", adapter.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../adapters/http/fuzz/corpus/request");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let corpus: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert!(corpus.len() >= 5, "only {} requests in the corpus", corpus.len());
+    let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
+    let mut answered = 0;
+    let mut send = |rounds: usize| {
+        for round in 0..rounds {
+            let mut bytes = corpus[round % corpus.len()].clone();
+            for _ in 0..=random.below(5) {
+                let at = random.below(bytes.len());
+                let byte = u8::try_from(random.below(256)).unwrap();
+                match random.below(3) {
+                    0 => bytes[at] = byte,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, byte),
+                }
+            }
+            let mut stream = TcpStream::connect(adapter.http()).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            // A server that has refused it already may take no more.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut answer = [0; 512];
+            let length = stream.read(&mut answer).unwrap_or(0);
+            let (answer, http2) = (&answer[..length], corpus[round % corpus.len()].starts_with(b"PRI"));
+            assert!(length == 0 || http2 || answer.starts_with(b"HTTP/1."), "{}", String::from_utf8_lossy(answer));
+            answered += usize::from(length > 0);
+        }
+    };
+    send(2_000);
+    let before = resident_kib(&adapter);
+    send(8_000);
+    // Many are broken so that they never end; what ends is answered, if only with 400.
+    assert!(answered > 5_000, "only {answered} of 10,000 were answered");
+    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+    let after = resident_kib(&adapter);
+    assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
+}
+
+/// Each is ended by the server's own bound of 30 s, all at the same time.
+#[test]
+fn a_slow_or_endless_request_ends() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let head = format!("POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\n");
+    let cases = [
+        (String::new(), ""),
+        ("PRI * HTT".to_owned(), ""),
+        (head.clone(), ""),
+        (head.clone() + "Content-Length: 10\r\n\r\n[", "HTTP/1.1 408"),
+        (head.clone() + &"X: y\r\n".repeat(200) + "\r\n", "HTTP/1.1 431"),
+        (head + "X: " + &"y".repeat(300_000) + "\r\n\r\n", "HTTP/1.1 431"),
+    ];
+    std::thread::scope(|scope| {
+        for (request, expected) in &cases {
+            scope.spawn(|| {
+                let mut stream = TcpStream::connect(adapter.http()).unwrap();
+                stream.set_read_timeout(Some(2 * DEADLINE)).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                assert_eq!(answer.get(..expected.len()), Some(*expected), "{answer}");
+                assert_eq!(answer.is_empty(), expected.is_empty(), "{answer}");
+            });
+        }
+    });
+    assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+}
