@@ -159,7 +159,7 @@ const FOR_FEW: [(&str, &[&str]); 5] = [
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];
 const PURE: [&str; 5] = ["tidegate-model", "tidegate-senml", "tidegate-api", "tidegate-plan", "tidegate-manifests"];
-const TESTS: [&str; 4] = ["tidy", "conformance", "bench", "rabbitmq-rig"];
+const TESTS: [&str; 5] = ["tidy", "conformance", "bench", "rabbitmq-rig", "cluster-rig"];
 
 /// What is wrong with a crate that names these.
 fn dependencies(name: &str, named: &BTreeSet<String>) -> Vec<String> {
