@@ -102,10 +102,10 @@ images() {
 case ${1:-} in
   '' | nodes)
     mkdir -p "$OUT"/{bin,img}
-    packages openssl procps util-linux
-    [ -z "${1:-}" ] || packages "${NODE_PACKAGES[@]}"
     exec 9> "$OUT/lock"
     flock 9
+    packages openssl util-linux
+    [ -z "${1:-}" ] || packages "${NODE_PACKAGES[@]}"
     programs
     [ -z "${1:-}" ] || images
     ;;

@@ -241,6 +241,6 @@ api-up() {
 
 case ${1:-} in
   start | stop | api-down | api-up | _inside | _supervise) "$@" ;;
-  kubectl) "$HERE/build.sh"; exec "$@" ;;
+  kubectl) [ -x "$BIN/kubectl" ] || "$HERE/build.sh"; exec "$BIN/$@" ;;
   *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$SELF"; exit 2 ;;
 esac

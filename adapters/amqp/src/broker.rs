@@ -11,7 +11,7 @@ use tidegate_bridge::{
 use tidegate_model::{ChannelId, FilterPermit};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::config::{AmqpConfig, AmqpError, uri};
+use crate::config::{AmqpConfig, AmqpError, check_ca, uri};
 use crate::metrics::Metrics;
 use crate::subscriber::Reader;
 use crate::writer::{Job, RETRY_AFTER, Writer};
@@ -37,6 +37,7 @@ impl AmqpBroker {
     /// [`AmqpError`] when the configuration cannot be right.
     pub fn start(config: AmqpConfig, registry: &mut Registry) -> Result<Arc<Self>, AmqpError> {
         uri(&config.url)?;
+        check_ca(config.ca_pem.as_deref())?;
         if !(1..=EXCHANGE_BYTES_MAX).contains(&config.exchange.len()) {
             return Err(AmqpError::Exchange);
         }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tidegate_bridge::QueueLimits;
 
 /// Where the broker's URL comes from. Not shown by `Debug`: it holds a password.
@@ -38,6 +40,8 @@ pub struct AmqpConfig {
     pub publisher_connections: usize,
     /// Messages in flight on one connection, and as many waiting for it.
     pub window: usize,
+    /// Bytes of the payloads in flight on one connection; one message always fits.
+    pub window_bytes: usize,
     /// How long a publish may wait, for room and for its confirm, before it is refused.
     pub publish_timeout: Duration,
     /// How long a subscription may wait for its binding before it is refused.
@@ -58,6 +62,7 @@ impl AmqpConfig {
             exchange: "messages".to_owned(),
             publisher_connections: 2,
             window: 1_000,
+            window_bytes: 64 * 1_024 * 1_024,
             publish_timeout: Duration::from_secs(10),
             subscribe_timeout: Duration::from_secs(5),
             stall_max: Duration::from_secs(5),
@@ -85,9 +90,19 @@ pub enum AmqpError {
         /// Why.
         source: std::io::Error,
     },
+    /// The CA is none.
+    #[error("the broker's CA: no PEM certificate in it")]
+    Ca,
     /// The exchange's name is none.
     #[error("the exchange needs a name of 1 to 240 bytes")]
     Exchange,
+}
+
+/// Checks that there is a certificate in what is to be trusted.
+pub(crate) fn check_ca(pem: Option<&str>) -> Result<(), AmqpError> {
+    let Some(pem) = pem else { return Ok(()) };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    certificates.is_ok_and(|certificates| !certificates.is_empty()).then_some(()).ok_or(AmqpError::Ca)
 }
 
 /// Reads and checks the URL.
@@ -100,4 +115,42 @@ pub(crate) fn uri(source: &UrlSource) -> Result<AMQPUri, AmqpError> {
             .to_owned(),
     };
     text.parse().map_err(|_said| AmqpError::Url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_one_of_a_broker() {
+        let check = |url: &str, good: bool| {
+            let read = uri(&UrlSource::Fixed(url.to_owned()));
+            assert_eq!(read.is_ok(), good, "{url}");
+            // An error never repeats what may hold a password.
+            assert!(read.err().is_none_or(|error| !error.to_string().contains("secret")), "{url}");
+        };
+        check("amqp://guest:secret@localhost:5672/%2F", true);
+        check("amqps://localhost", true);
+        check("http://user:secret@localhost", false);
+        check("secret", false);
+        check("", false);
+    }
+
+    #[test]
+    fn a_url_in_a_file_may_end_with_a_line_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "amqp://localhost/there\n").unwrap();
+        assert_eq!(uri(&UrlSource::File(file.path().to_owned())).unwrap().vhost, "there");
+        assert!(matches!(uri(&UrlSource::File("/nowhere".into())), Err(AmqpError::File { .. })));
+    }
+
+    #[test]
+    fn a_ca_is_pem() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        for (pem, good) in [(made.cert.pem(), true), (made.signing_key.serialize_pem(), false), (String::new(), false)]
+        {
+            assert_eq!(check_ca(Some(&pem)).is_ok(), good);
+        }
+        assert!(check_ca(None).is_ok());
+    }
 }

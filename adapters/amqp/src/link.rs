@@ -18,7 +18,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 const LIVED_MIN: Duration = Duration::from_secs(5);
 /// Longest that one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
-/// Seconds between heartbeats that both sides agree on at most.
+/// Seconds between heartbeats, where the URL asks for none or for fewer: without them a link that died without a word,
+/// and on which nothing is sent, would count as alive for ever.
 const HEARTBEAT_SECONDS: u16 = 10;
 
 /// Why there is no link.
@@ -110,7 +111,8 @@ impl Link {
     async fn connect(config: &AmqpConfig, name: &'static str) -> Result<Self, LinkError> {
         let broker = |operation: &'static str| move |source| LinkError::Broker { operation, source };
         let mut uri = uri(&config.url).map_err(LinkError::Config)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        let asked = uri.query.heartbeat.filter(|seconds| *seconds > 0);
+        uri.query.heartbeat = Some(asked.map_or(HEARTBEAT_SECONDS, |seconds| seconds.min(HEARTBEAT_SECONDS)));
         let address = format!("{}:{}", uri.authority.host, uri.authority.port);
         let tls = OwnedTLSConfig { identity: None, cert_chain: config.ca_pem.clone() };
         let properties =

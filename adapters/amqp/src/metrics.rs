@@ -14,6 +14,7 @@ pub(crate) struct Metrics {
     pub(crate) republished: Counter,
     pub(crate) unavailable: Counter,
     pub(crate) unreadable: Counter,
+    pub(crate) dropped: Counter,
 }
 
 impl Metrics {
@@ -32,6 +33,8 @@ impl Metrics {
         registry.register("broker_unavailable", unavailable, metrics.unavailable.clone());
         let unreadable = "Messages from the broker that are not under a channel";
         registry.register("broker_unreadable", unreadable, metrics.unreadable.clone());
+        let dropped = "Times that the broker dropped messages for this process, because it read too slowly";
+        registry.register("broker_dropped", dropped, metrics.dropped.clone());
         metrics
     }
 }

@@ -20,7 +20,8 @@ use crate::link::{Connector, Link};
 use crate::metrics::Metrics;
 use crate::wire::{delivery, short};
 
-/// Bytes that the broker keeps for this process when it reads too slowly; the oldest are dropped beyond.
+/// Bytes that the broker keeps for this process when it reads too slowly; the oldest are dropped beyond, one of them into
+/// a second queue, so that the loss does not go unnoticed.
 const QUEUE_BYTES_MAX: i64 = 64 * 1_024 * 1_024;
 /// How often a link without traffic is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -46,9 +47,10 @@ impl Reader {
         loop {
             let link = connector.establish().await;
             let cause = match open(&link.channel).await {
-                Ok((queue, consumer)) => {
+                Ok(Opened { queue, consumer, dropped }) => {
                     let cause = tokio::select! {
                         cause = self.consume(consumer) => cause,
+                        cause = self.notice(dropped) => cause,
                         cause = self.bind(&link, &queue) => cause,
                     };
                     self.up.send_replace(false);
@@ -74,6 +76,18 @@ impl Reader {
                 },
                 Err(error) => return Some(error),
             }
+        }
+        None
+    }
+
+    /// Tells of what the broker dropped because this process read too slowly.
+    async fn notice(&self, mut dropped: Consumer) -> Option<lapin::Error> {
+        while let Some(received) = dropped.next().await {
+            if let Err(error) = received {
+                return Some(error);
+            }
+            self.metrics.dropped.inc();
+            self.fanout.mark_gap();
         }
         None
     }
@@ -135,18 +149,46 @@ impl Reader {
     }
 }
 
-/// The queue of this connection, under a new name each time: an old one may still be held by a connection that the
-/// broker takes for alive.
-async fn open(channel: &Channel) -> lapin::Result<(String, Consumer)> {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_BYTES_MAX));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString(LongString::from("drop-head")));
-    let options = QueueDeclareOptions::exclusive().auto_delete();
+/// What one connection reads from.
+struct Opened {
+    queue: String,
+    consumer: Consumer,
+    /// What did not fit the queue, as far as one message.
+    dropped: Consumer,
+}
+
+/// The queues of this connection, under new names each time: old ones may still be held by a connection that the broker
+/// takes for alive.
+async fn open(channel: &Channel) -> lapin::Result<Opened> {
     let queue = format!("adapter.{}", made_up_id().as_str());
-    channel.queue_declare(short(&queue), options, arguments).await?;
+    let overflow = format!("{queue}.dropped");
+    let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+    let drop_head = ("x-overflow", text("drop-head"));
+    let one = [("x-max-length", AMQPValue::LongLongInt(1)), drop_head.clone()];
+    let bounded = [
+        ("x-max-length-bytes", AMQPValue::LongLongInt(QUEUE_BYTES_MAX)),
+        drop_head,
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text(&overflow)),
+    ];
+    let dropped = consume(channel, &overflow, one).await?;
+    let consumer = consume(channel, &queue, bounded).await?;
+    Ok(Opened { queue, consumer, dropped })
+}
+
+async fn consume<const N: usize>(
+    channel: &Channel,
+    queue: &str,
+    arguments: [(&'static str, AMQPValue); N],
+) -> lapin::Result<Consumer> {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert(name.into(), value);
+    }
+    let options = QueueDeclareOptions::exclusive().auto_delete();
+    channel.queue_declare(short(queue), options, table).await?;
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-    let consumer = channel.basic_consume(short(&queue), "adapter".into(), options, FieldTable::default()).await?;
-    Ok((queue, consumer))
+    channel.basic_consume(short(queue), short(queue), options, FieldTable::default()).await
 }
 
 /// Everything below a channel: the fan-out picks what each subscriber asked for.

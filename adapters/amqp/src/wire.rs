@@ -109,3 +109,96 @@ pub(crate) fn delivery(
 fn text_of(value: &AMQPValue) -> Option<&str> {
     if let AMQPValue::LongString(text) = value { std::str::from_utf8(text.as_bytes()).ok() } else { None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(key: &str, properties: BasicProperties, data: &[u8]) -> lapin::message::Delivery {
+        let mut delivery = lapin::message::Delivery::mock(1, "messages".into(), short(key), false, data.to_vec());
+        delivery.properties = properties;
+        delivery
+    }
+
+    fn made_up() -> MessageId {
+        MessageId::parse("made-up").unwrap()
+    }
+
+    const NOW: Timestamp = Timestamp::from_secs(7);
+
+    /// Renders what a foreign message is read as.
+    fn check(key: &str, headers: &[(&'static str, AMQPValue)], properties: BasicProperties, expected: &str) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), value.clone());
+        }
+        let read = delivery(received(key, properties.with_headers(table), b"x"), NOW, made_up);
+        let shown = read.map_or("unreadable".to_owned(), |read| {
+            let message = &read.message;
+            let publisher = read.publisher.as_ref().map_or("-", ThingId::as_str);
+            let (channel, subtopic) = (read.channel.as_str(), read.subtopic.text().unwrap_or("-"));
+            let expires = message.expires_in.map_or("-".to_owned(), |span| format!("{span:?}"));
+            let (id, content_type) = (message.id.as_str(), message.content_type.as_str());
+            let (protocol, at) = (message.protocol.as_str(), message.received_at.as_secs());
+            format!("{channel} {subtopic} by {publisher} over {protocol} at {at}: {id} {content_type} {expires}")
+        });
+        assert_eq!(shown, expected, "{key}");
+    }
+
+    #[test]
+    fn a_message_of_a_back_end_service_needs_no_more_than_its_routing_key() {
+        let plain = BasicProperties::default;
+        check(
+            "channels.lab.t.a.b%2Ec",
+            &[],
+            plain(),
+            "lab.t a/b.c by - over amqp at 7: made-up application/octet-stream -",
+        );
+        check("channels.lab.t", &[], plain(), "lab.t - by - over amqp at 7: made-up application/octet-stream -");
+        check("something.else", &[], plain(), "unreadable");
+    }
+
+    #[test]
+    fn headers_say_what_a_key_is_too_short_for() {
+        let headers = [("x-channel", long("lab.t")), ("x-subtopic", long("a/b")), ("x-thing", long("lab.dev"))];
+        let expected = "lab.t a/b by lab.dev over amqp at 7: made-up application/octet-stream -";
+        check("channels.lab.t", &headers, BasicProperties::default(), expected);
+    }
+
+    #[test]
+    fn properties_and_headers_of_other_types_are_passed_over() {
+        let headers = [
+            ("x-channel", AMQPValue::LongInt(1)),
+            ("x-subtopic", AMQPValue::Boolean(true)),
+            ("x-thing", long("no id")),
+            ("x-protocol", long("telepathy")),
+            ("x-received-at", AMQPValue::LongLongInt(-1)),
+        ];
+        let properties = BasicProperties::default().with_content_type("nonsense".into()).with_expiration("soon".into());
+        let expected = "lab.t a by - over amqp at 7: made-up application/octet-stream -";
+        check("channels.lab.t.a", &headers, properties, expected);
+    }
+
+    #[test]
+    fn what_is_said_well_is_taken() {
+        let headers = [("x-protocol", long("http")), ("x-received-at", AMQPValue::LongLongInt(5_000_000_000))];
+        let properties = BasicProperties::default()
+            .with_content_type("text/plain; charset=utf-8".into())
+            .with_message_id("id-1".into())
+            .with_expiration("1500".into());
+        let expected = "lab.t a by - over http at 5: id-1 text/plain; charset=utf-8 1.5s";
+        check("channels.lab.t.a", &headers, properties, expected);
+    }
+
+    #[test]
+    fn a_text_that_an_amqp_short_string_cannot_hold_does_not_panic() {
+        assert_eq!(short(&"x".repeat(255)).as_str().len(), 255);
+        assert_eq!(short(&"x".repeat(256)).as_str(), "");
+    }
+
+    #[test]
+    fn an_expiry_beyond_what_rabbitmq_takes_becomes_its_longest() {
+        assert_eq!(expiration(Duration::from_millis(1_500)), 1_500);
+        assert_eq!(expiration(Duration::from_secs(u64::from(u32::MAX))), u32::MAX);
+    }
+}

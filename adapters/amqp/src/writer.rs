@@ -36,6 +36,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    fn bytes(&self) -> usize {
+        self.publication.message().payload.len()
+    }
+
     fn settle(self, confirmed: bool) {
         let receipt = Receipt { message_id: self.publication.message().id.clone() };
         let verdict = if confirmed { Ok(receipt) } else { Err(Unavailable { retry_after: RETRY_AFTER }) };
@@ -66,12 +70,20 @@ type Confirmed = (Sequence, Result<bool, Dead>);
 struct InFlight {
     next: Sequence,
     jobs: BTreeMap<Sequence, Job>,
+    /// Of the payloads of `jobs`.
+    bytes: usize,
     confirms: FuturesUnordered<BoxFuture<'static, Confirmed>>,
 }
 
 impl InFlight {
     fn len(&self) -> i64 {
         i64::try_from(self.jobs.len()).unwrap_or(i64::MAX)
+    }
+
+    /// How many more messages may be sent at once.
+    fn room(&self, config: &AmqpConfig) -> usize {
+        let room = config.window.saturating_sub(self.jobs.len()).min(BATCH_MAX);
+        if self.bytes < config.window_bytes { room } else { 0 }
     }
 }
 
@@ -81,7 +93,7 @@ impl Writer {
         let mut connector = Connector::new(Arc::clone(&self.config), "publisher");
         let mut pending = VecDeque::new();
         while !self.jobs.is_closed() || !pending.is_empty() {
-            let link = connector.establish().await;
+            let link = self.wait_for(&mut connector, &mut pending).await;
             self.up.send_replace(true);
             let (unsettled, cause) = self.serve(&link, pending).await;
             self.up.send_replace(false);
@@ -94,6 +106,26 @@ impl Writer {
         }
     }
 
+    /// Waits for the next link. Whoever stops waiting for it meanwhile leaves no message behind, however long it takes.
+    async fn wait_for(&mut self, connector: &mut Connector, pending: &mut VecDeque<Job>) -> Link {
+        let mut establish = std::pin::pin!(connector.establish());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut gathered = Vec::new();
+        loop {
+            let room = self.config.window.saturating_sub(pending.len());
+            tokio::select! {
+                link = &mut establish => return link,
+                _ = look.tick() => pending.retain(|job| !job.verdict.is_closed()),
+                taken = self.jobs.recv_many(&mut gathered, room), if room > 0 => {
+                    if taken == 0 {
+                        look.tick().await;
+                    }
+                    pending.extend(gathered.drain(..));
+                }
+            }
+        }
+    }
+
     /// Publishes on one link until it is dead; returns the jobs without a verdict, in order, and what the link died of.
     async fn serve(&mut self, link: &Link, mut pending: VecDeque<Job>) -> (VecDeque<Job>, Option<lapin::Error>) {
         let mut in_flight = InFlight::default();
@@ -102,15 +134,17 @@ impl Writer {
         let mut gathered = Vec::with_capacity(BATCH_MAX);
         let cause = loop {
             // Under the broker's alarm nothing is sent; publishers wait, and are refused after their bound.
-            let window = if link.is_blocked() { 0 } else { self.config.window };
-            let room = window.saturating_sub(in_flight.jobs.len()).min(BATCH_MAX);
-            if room > 0 && !pending.is_empty() {
+            let blocked = link.is_blocked();
+            let room = in_flight.room(&self.config);
+            if !blocked && room > 0 && !pending.is_empty() {
                 gathered.extend(pending.drain(..room.min(pending.len())));
                 if let Err(dead) = self.send(link, &mut gathered, &mut in_flight).await {
                     break dead;
                 }
                 continue;
             }
+            // While nothing may be sent, jobs wait where those that nobody waits for any more are thrown out.
+            let take = if blocked { self.config.window.saturating_sub(pending.len()) } else { room };
             tokio::select! {
                 biased;
                 Some((sequence, confirmed)) = in_flight.confirms.next(), if !in_flight.jobs.is_empty() => {
@@ -120,18 +154,21 @@ impl Writer {
                         Err(dead) => break dead,
                     }
                 }
-                taken = self.jobs.recv_many(&mut gathered, room), if room > 0 => {
+                taken = self.jobs.recv_many(&mut gathered, take), if take > 0 => {
                     if taken == 0 && in_flight.jobs.is_empty() {
                         break None;
                     }
                     if taken == 0 {
                         // Nobody hands in jobs any more: only confirms are left.
                         look.tick().await;
+                    } else if blocked {
+                        pending.extend(gathered.drain(..));
                     } else if let Err(dead) = self.send(link, &mut gathered, &mut in_flight).await {
                         break dead;
                     }
                 }
                 _ = look.tick() => {
+                    pending.retain(|job| !job.verdict.is_closed());
                     idle_looks = if link.is_blocked() || in_flight.jobs.is_empty() { 0 } else { idle_looks + 1 };
                     if !link.is_up() || idle_looks > looks_max {
                         break None;
@@ -165,6 +202,7 @@ impl Writer {
         for (job, sent) in gathered.drain(..).zip(sent) {
             let sequence = in_flight.next;
             in_flight.next += 1;
+            in_flight.bytes += job.bytes();
             in_flight.jobs.insert(sequence, job);
             self.metrics.in_flight.inc();
             match sent {
@@ -186,6 +224,7 @@ impl Writer {
     /// Tells the publisher what became of its message.
     fn settle(&self, sequence: Sequence, confirmed: bool, in_flight: &mut InFlight) {
         let Some(job) = in_flight.jobs.remove(&sequence) else { return };
+        in_flight.bytes -= job.bytes();
         self.metrics.in_flight.dec();
         if confirmed {
             self.metrics.confirmed.inc()

@@ -1,6 +1,7 @@
 //! The bounds on every list and text, checked here as the API server checks them by the schema.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Aliases of a Thing or a Channel.
 pub(crate) const ALIASES_MAX: usize = 4;
@@ -26,6 +27,10 @@ pub(crate) const NAME_CHARS_MAX: usize = 253;
 pub(crate) const TIME_CHARS_MAX: usize = 64;
 /// Characters of a hash.
 pub(crate) const SHA256_CHARS: usize = 64;
+/// How long a previous key stays valid where nothing is said.
+pub(crate) const OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a previous key may stay valid.
+pub(crate) const OVERLAP_MAX: Duration = Duration::from_secs(720 * 3_600);
 
 /// A value beyond its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,35 @@ pub fn is_dns_label(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
         && bytes[0] != b'-'
         && bytes[bytes.len() - 1] != b'-'
+}
+
+/// Whether `text` is a DNS subdomain, as the names of most objects are: 1 to 253 of a-z, 0-9, `-` and `.`, with one of
+/// a-z and 0-9 at either end.
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    bytes.len() <= NAME_CHARS_MAX
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(b))
+        && edge(bytes.first())
+        && edge(bytes.last())
+}
+
+/// A span of time as Kubernetes' Gateway API writes it (GEP-2257), `24h`, `90m`, `1h30m`: 1 to 4 whole numbers of at most
+/// 5 digits, each with its unit `h`, `m`, `s` or `ms`.
+pub(crate) fn span(text: &str) -> Option<Duration> {
+    let mut parts = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = rest[digits..].bytes().take_while(u8::is_ascii_lowercase).count();
+        let known = matches!(&rest[digits..digits + unit], "h" | "m" | "s" | "ms");
+        if !(1..=5).contains(&digits) || !known {
+            return None;
+        }
+        (parts, rest) = (parts + 1, &rest[digits + unit..]);
+    }
+    // The parser knows more units and spellings, which the API server would refuse.
+    if (1..=4).contains(&parts) { humantime::parse_duration(text).ok() } else { None }
 }
 
 /// Collects violations.

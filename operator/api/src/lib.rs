@@ -7,17 +7,15 @@ mod bounds;
 mod channel;
 mod reason;
 mod thing;
+mod words;
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub use bounds::{Violation, is_dns_label};
 pub use channel::{AllowedThings, Channel, ChannelSpec, Namespaces, Payload, Validate};
 pub use reason::Reason;
-pub use thing::{Connection, Credentials, KeyHash, Permission, SecretRef, Subtopics, Thing, ThingSpec};
-
-/// The group of the resources.
-pub const GROUP: &str = "tidegate.io";
-/// The only version so far.
-pub const API_VERSION: &str = "tidegate.io/v1alpha1";
-/// The label, with the value `true`, of a Secret that may hold keys.
-pub const CREDENTIALS_LABEL: &str = "tidegate.io/credentials";
+pub use thing::{Connection, Credentials, Generate, KeyHash, Permission, SecretRef, Subtopics, Thing, ThingSpec};
+pub use words::{
+    API_VERSION, CREDENTIALS_LABEL, GROUP, KEY_ENTRY, PAUSED_ANNOTATION, PREVIOUS_KEY_ENTRY,
+    PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATE_ANNOTATION, ROTATED_ANNOTATION,
+};

@@ -1,12 +1,14 @@
 //! Thing: a device, its keys and its connections.
 
+use std::time::Duration;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{
-    CONNECTIONS_MAX, CREDENTIALS_MAX, Check, PATTERN_CHARS_MAX, SHA256_CHARS, SUBTOPICS_MAX, TIME_CHARS_MAX, Violation,
-    is_dns_label,
+    CONNECTIONS_MAX, CREDENTIALS_MAX, Check, OVERLAP_DEFAULT, OVERLAP_MAX, PATTERN_CHARS_MAX, SHA256_CHARS,
+    SUBTOPICS_MAX, TIME_CHARS_MAX, Violation, is_dns_label, is_dns_subdomain, span,
 };
 
 /// A Thing: a device that shows a key and may publish and subscribe where it is connected.
@@ -83,10 +85,39 @@ pub struct Subtopics {
     pub subscribe: Option<Vec<String>>,
 }
 
-/// The keys of a Thing.
+/// The keys of a Thing. Where nothing is said, one is generated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.generate) || ((!has(self.secretRefs) || size(self.secretRefs) == 0) \
+            && (!has(self.keyHashes) || size(self.keyHashes) == 0))",
+        "message": "a key is either generated or given: generate excludes secretRefs and keyHashes"
+    },
+    {
+        "rule": "(has(self.secretRefs) ? size(self.secretRefs) : 0) + (has(self.keyHashes) ? size(self.keyHashes) : 0) <= 4",
+        "message": "at most 4 keys in all"
+    },
+    {
+        "rule": "!has(self.secretRefs) || !has(self.keyHashes) \
+            || self.secretRefs.all(s, !self.keyHashes.exists(h, h.id == s.id))",
+        "message": "an id names one key: secretRefs and keyHashes share one"
+    }
+]))]
 pub struct Credentials {
+    /// Has the operator make a Secret with a random key, once; what counts when neither secretRefs nor keyHashes are
+    /// given. Excludes both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generate>,
+    /// How long the previous generated key stays valid after a rotation: `24h`, `90m`, `1h30m`, at most `720h`. Default:
+    /// `24h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "duration(self) <= duration('720h')",
+        "message": "at most 720h"
+    }]))]
+    pub overlap: Option<String>,
     /// Keys in Secrets of the Thing's namespace that bear the label `tidegate.io/credentials: "true"`.
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
@@ -95,6 +126,17 @@ pub struct Credentials {
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub key_hashes: Vec<KeyHash>,
+}
+
+/// A key that the operator makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Generate {
+    /// The Secret that the operator makes for the key, in the Thing's namespace. Default: the Thing's name with
+    /// `-credentials` behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: Option<String>,
 }
 
 /// A key in a Secret. It has at least 16 bytes; one line end behind it does not count.
@@ -195,7 +237,41 @@ impl Connection {
 }
 
 impl Credentials {
+    /// The Secret that the operator is to make for the Thing of this name; none where keys are given.
+    #[must_use]
+    pub fn generated_secret(&self, thing_name: &str) -> Option<String> {
+        if !self.secret_refs.is_empty() || !self.key_hashes.is_empty() {
+            return None;
+        }
+        let asked = self.generate.as_ref().and_then(|generate| generate.secret_name.clone());
+        Some(asked.unwrap_or_else(|| format!("{thing_name}-credentials")))
+    }
+
+    /// How long the previous generated key stays valid. What is no span, which [`ThingSpec::violations`] names, counts
+    /// as the default of 24 hours.
+    #[must_use]
+    pub fn overlap_span(&self) -> Duration {
+        self.overlap.as_deref().and_then(span).unwrap_or(OVERLAP_DEFAULT)
+    }
+
+    fn check_generated(&self, check: &mut Check) {
+        if let Some(generate) = &self.generate {
+            let alone = self.secret_refs.is_empty() && self.key_hashes.is_empty();
+            let message = "a key is either generated or given: generate excludes secretRefs and keyHashes";
+            check.that(alone, "spec.credentials", message);
+            if let Some(name) = &generate.secret_name {
+                let message = "the name of a Secret is needed: a-z, 0-9, '-' and '.', at most 253";
+                check.that(is_dns_subdomain(name), "spec.credentials.generate.secretName", message);
+            }
+        }
+        if let Some(overlap) = &self.overlap {
+            let fits = span(overlap).is_some_and(|span| span <= OVERLAP_MAX);
+            check.that(fits, "spec.credentials.overlap", "a span as 24h or 90m is needed, at most 720h");
+        }
+    }
+
     fn check(&self, check: &mut Check) {
+        self.check_generated(check);
         check.at_most(self.secret_refs.len(), CREDENTIALS_MAX, "spec.credentials.secretRefs");
         check.at_most(self.key_hashes.len(), CREDENTIALS_MAX, "spec.credentials.keyHashes");
         let active = self.secret_refs.len() + self.key_hashes.len();

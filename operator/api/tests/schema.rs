@@ -92,8 +92,12 @@ fn what_is_beyond_its_bounds_is_named() {
     );
 }
 
-/// Values that break each bound of `schema` at `path`, given one that keeps them all.
+/// Values that break each bound of `schema` at `path`, given one that keeps them all. What that one leaves out is not
+/// tried.
 fn beyond(schema: &Value, good: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    if good.is_null() {
+        return;
+    }
     if let Some(max) = schema["maxItems"].as_u64() {
         let many = vec![good[0].clone(); usize::try_from(max).unwrap() + 1];
         found.push((path.to_owned(), many.into()));
@@ -144,6 +148,7 @@ fn what_the_schema_refuses_is_refused_without_an_api_server() {
         "allowedThings": {"namespaces": "List", "list": ["plant-b"]},
         "payload": {"contentType": "text/plain", "admit": ["text/plain"], "validate": "None", "maxBytes": 1}
     });
+    let generated = serde_json::json!({"credentials": {"generate": {"secretName": "keys"}, "overlap": "90m"}});
     let mut tried = 0;
     let mut check = |schema: Value, good: &Value, violations: &dyn Fn(Value) -> Vec<String>| {
         assert_eq!(violations(good.clone()), Vec::<String>::new());
@@ -155,10 +160,12 @@ fn what_the_schema_refuses_is_refused_without_an_api_server() {
             tried += 1;
         }
     };
-    check(spec(serde_json::to_value(Thing::crd()).unwrap()), &thing, &|value| {
-        let spec: ThingSpec = serde_json::from_value(value).unwrap();
-        spec.violations().into_iter().map(|violation| violation.field).collect()
-    });
+    for good in [&thing, &generated] {
+        check(spec(serde_json::to_value(Thing::crd()).unwrap()), good, &|value| {
+            let spec: ThingSpec = serde_json::from_value(value).unwrap();
+            spec.violations().into_iter().map(|violation| violation.field).collect()
+        });
+    }
     check(spec(serde_json::to_value(Channel::crd()).unwrap()), &channel, &|value| {
         let spec: ChannelSpec = serde_json::from_value(value).unwrap();
         spec.violations().into_iter().map(|violation| violation.field).collect()
@@ -191,4 +198,37 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((channel.payload.content_type.as_str(), channel.payload.max_bytes), ("application/senml+json", 262_144));
     assert!(channel.payload.admit.is_empty() && channel.allowed_things.admit("a", "a"));
     assert!(!channel.allowed_things.admit("a", "b"));
+}
+
+#[test]
+fn a_key_is_generated_where_none_is_given() {
+    let thing = |yaml: &str| -> ThingSpec { serde_yaml::from_str(yaml).unwrap() };
+    let secret = |yaml: &str| thing(yaml).credentials.generated_secret("dev");
+    assert_eq!(secret("{}").as_deref(), Some("dev-credentials"));
+    assert_eq!(secret("credentials: {generate: {}}").as_deref(), Some("dev-credentials"));
+    assert_eq!(secret("credentials: {generate: {secretName: keys}}").as_deref(), Some("keys"));
+    assert_eq!(secret("credentials: {secretRefs: [{id: a, name: keys, key: key}]}"), None);
+    let both = "credentials: {generate: {}, secretRefs: [{id: a, name: keys, key: key}]}";
+    let said: Vec<String> = thing(both).violations().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        ["spec.credentials: a key is either generated or given: generate excludes secretRefs and keyHashes"]
+    );
+}
+
+#[test]
+fn an_overlap_is_a_span_of_at_most_thirty_days() {
+    let check = |text: &str, hours: Option<f64>| {
+        let spec: ThingSpec = serde_json::from_value(serde_json::json!({"credentials": {"overlap": text}})).unwrap();
+        assert_eq!(spec.violations().is_empty(), hours.is_some(), "{text}");
+        let span = spec.credentials.overlap_span().as_secs_f64() / 3_600.0;
+        assert!(hours.is_none_or(|hours| (span - hours).abs() < 1e-9), "{text}: {span} h");
+    };
+    for (text, hours) in [("0s", 0.0), ("90m", 1.5), ("1h30m", 1.5), ("24h", 24.0), ("720h", 720.0), ("1h1ms", 1.0)] {
+        check(text, Some(if text == "1h1ms" { 1.0 + 1.0 / 3_600_000.0 } else { hours }));
+    }
+    for text in ["", "1", "1d", "-1h", "1.5h", "721h", "999999h", "1h1h1h1h1h", "1 h", "24H"] {
+        check(text, None);
+    }
+    assert_eq!(ThingSpec::default().credentials.overlap_span().as_secs(), 24 * 3_600);
 }

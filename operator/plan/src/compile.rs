@@ -126,7 +126,7 @@ fn grant(connection: &Connection, channels: &BTreeMap<ChannelId, Channel>, say: 
         return None;
     };
     if !channel.spec.allowed_things.admit(&namespace, &say.namespace) {
-        say.that(Reason::NotAllowed, format!("the Channel {shown} does not admit Things of this namespace"));
+        say.that(Reason::NotPermitted, format!("the Channel {shown} does not admit Things of this namespace"));
         return None;
     }
     let mut filters = |patterns: &Option<Vec<String>>| -> Option<Option<Vec<SubtopicFilter>>> {

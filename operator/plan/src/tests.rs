@@ -186,7 +186,7 @@ fn connections_need_a_channel_and_its_consent() {
         Thing lab/dev: InvalidSpec: the connection to lab/odd has a pattern that is none: the wildcard for all remaining levels is not the last level
         Thing lab/dev: NoCredentials: there is no key that the Thing could show
         Thing lab/dev: ChannelNotFound: there is no Channel lab/none
-        Thing lab/dev: NotAllowed: the Channel plant/shut does not admit Things of this namespace
+        Thing lab/dev: NotPermitted: the Channel plant/shut does not admit Things of this namespace
     "#]],
     );
 }

@@ -16,7 +16,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use rabbitmq_rig::{Rabbit, shared_url};
+use rabbitmq_rig::{Proxy, Rabbit, shared_url};
 use tidegate_model::{ChannelId, RoutingKey, Subtopic, SubtopicFilter, TopicLimits};
 
 const TOPIC: &str = "channels/lab.telemetry/messages/a";
@@ -338,4 +338,60 @@ fn a_broker_that_blocks_keeps_its_links() {
     rabbit.ctl(&["-q", "set_vm_memory_high_watermark", "0.6"]).unwrap();
     until("it publishes again", || adapter.publish(TOPIC, KEY_1, "application/json", b"2").unwrap() == 202);
     assert_eq!(metric(&adapter, "tidegate_broker_connections_lost_total"), 0);
+}
+
+/// BR-49, BR-47: a link that dies without a word is found dead, and the broker, which takes the old connection for alive,
+/// lets the new one have its queue.
+#[test]
+fn a_link_that_is_cut_without_a_word_is_replaced_and_its_gap_is_told() {
+    let rabbit = Rabbit::start().unwrap();
+    let url = rabbit.url().unwrap();
+    let (front, server) = url.rsplit_once('@').unwrap();
+    let (server, vhost) = server.split_once('/').map_or((server, ""), |(server, vhost)| (server, vhost));
+    let proxy = Proxy::start(server.parse().unwrap()).unwrap();
+    let through = format!("{front}@{}/{vhost}", proxy.address());
+    let adapter = Adapter::start(&through, &["--publish-timeout", "2s"]).unwrap();
+    let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    proxy.cut();
+    let begun = Instant::now();
+    until("every link is found dead", || {
+        let answered = adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap();
+        assert!(answered == 503 || answered == 202 && begun.elapsed() < Duration::from_secs(1), "{answered}");
+        metric(&adapter, "tidegate_broker_connections_lost_total") >= 2
+            && adapter.log().contains("connection=\"subscriber\"")
+    });
+    proxy.heal();
+    until("it is ready", || adapter.admin("/ready").unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"4712").unwrap(), 202);
+    let seen = events.until("data: 4712\n\n").unwrap();
+    assert!(seen.contains("event: gap\n"), "{seen}");
+}
+
+/// What the broker drops since this process did not read in time is told as a gap, not passed over.
+#[test]
+fn messages_that_the_broker_dropped_for_a_slow_adapter_are_told_as_a_gap() {
+    let rabbit = Rabbit::start().unwrap();
+    let adapter = Adapter::start(&rabbit.url().unwrap(), &[]).unwrap();
+    let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    let signal = |name: &str| {
+        let pid = adapter.pid().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let url = rabbit.url().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (_connection, channel) = channel(&url).await;
+        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
+        // Beside what is subscribed to, and over what the queue and the kernels between hold.
+        let payload = vec![b'x'; 64 * 1024];
+        for _ in 0..2_400 {
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let key = "channels.lab.telemetry.elsewhere".into();
+            let sent = channel.basic_publish("messages".into(), key, options, &payload, properties).await.unwrap();
+            assert!(sent.await.unwrap().is_ack());
+        }
+    });
+    signal("-CONT");
+    events.until("event: gap\n").unwrap();
+    assert!(metric(&adapter, "tidegate_broker_dropped_total") >= 1);
 }

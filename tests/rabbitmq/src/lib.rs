@@ -3,6 +3,10 @@
 //! Drives `rabbitmq.sh`, which unpacks the server once and keeps it under the user's cache.
 //! Owns the broker's life; must not speak AMQP.
 
+mod proxy;
+
+pub use proxy::Proxy;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
