@@ -203,15 +203,15 @@ fn what_is_out_of_bounds_or_taken_does_not_count_and_harms_nobody() {
     check(
         &yaml,
         &expect![[r#"
-        channel lab.a ["x"]
-        channel lab.c ["y"]
-        Channel lab/a: IdConflict: another Channel has this name
-        Channel lab/b: IdConflict: the alias x belongs to an older Channel
-        Channel lab/d: InvalidSpec: spec.payload.maxBytes: 1 to 16777216 is needed
-        Channel lab/with.dot: InvalidSpec: metadata.name: a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot
-        Thing lab/off: NoCredentials: there is no key that the Thing could show
-        Thing lab/off: Suspended: spec.suspended is true
-    "#]],
+            channel lab.a ["x"]
+            channel lab.c ["y"]
+            Channel lab/a: IdConflict: another Channel has this name
+            Channel lab/b: IdConflict: the alias x belongs to an older Channel
+            Channel lab/d: InvalidSpec: spec.payload.maxBytes: 1 to 16777216 is needed
+            Channel lab/with.dot: InvalidSpec: metadata.name: a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot
+            Thing lab/off: Suspended: spec.suspended is true
+            Thing lab/off: NoCredentials: there is no key that the Thing could show
+        "#]],
     );
 }
 
