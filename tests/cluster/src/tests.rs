@@ -114,7 +114,8 @@ fn the_api_server_goes_away_and_comes_back_with_every_object() {
 
     let first = cluster.api_server_pid().unwrap();
     cluster.stop_api_server().unwrap();
-    assert!(!is_alive(first) && !cluster.kubectl(&identity).unwrap().success);
+    becomes("the API server is gone", || !is_alive(first));
+    assert!(!cluster.kubectl(&identity).unwrap().success);
     let stopped = Instant::now();
     cluster.start_api_server().unwrap();
     eprintln!("back in {} ms", stopped.elapsed().as_millis());
