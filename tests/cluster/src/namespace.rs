@@ -41,7 +41,8 @@ impl fmt::Display for Namespace<'_> {
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
         // The API server may be down by a test's own wish, and a control plane of ours goes as a whole.
-        let delete = ["delete", "namespace", &self.name, "--wait=false", "--request-timeout=5s"];
+        let path = format!("/api/v1/namespaces/{}", self.name);
+        let delete = ["delete", "--raw", &path, "--request-timeout=5s"];
         let _ = self.cluster.kubectl(&delete);
     }
 }

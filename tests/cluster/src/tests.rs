@@ -109,7 +109,8 @@ fn the_api_server_goes_away_and_comes_back_with_every_object() {
     let lab = cluster.namespace("lab").unwrap();
     let manifest = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a, namespace: {lab}}}}}");
     cluster.apply(&manifest).unwrap();
-    let identity = ["get", "configmap", "a", "-n", &lab, "-o", "jsonpath={.metadata.uid}", "--request-timeout=2s"];
+    let path = format!("/api/v1/namespaces/{lab}/configmaps/a");
+    let identity = ["get", "--raw", &path, "--request-timeout=2s"];
     let before = cluster.kubectl(&identity).unwrap().ok().unwrap();
 
     let first = cluster.api_server_pid().unwrap();
