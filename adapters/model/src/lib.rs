@@ -5,6 +5,7 @@
 //! Must not know: async, serde, a protocol, AMQP, Kubernetes, a clock or a random number.
 
 mod credential;
+mod delta;
 mod filter;
 mod message;
 mod name;
@@ -14,6 +15,7 @@ mod time;
 mod topic;
 
 pub use credential::{Credential, KeyHash};
+pub use delta::Delta;
 pub use filter::{SubtopicFilter, TopicFilter};
 pub use message::{ContentType, ContentTypeError, Message, MessageId, Protocol};
 pub use name::{Alias, ChannelId, ChannelRef, NameError, ThingId, is_dns_label};

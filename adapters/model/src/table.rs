@@ -318,7 +318,8 @@ struct GrantRow {
 
 impl GrantRow {
     /// Allows nothing.
-    const NONE: Self = Self { channel: u32::MAX, permissions: Permissions { publish: false, subscribe: false }, rules: 0 };
+    const NONE: Self =
+        Self { channel: u32::MAX, permissions: Permissions { publish: false, subscribe: false }, rules: 0 };
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Default)]

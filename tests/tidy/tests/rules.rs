@@ -119,9 +119,10 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 15] = [
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
+    ("tidegate-grants-proto", &["tidegate-model"]),
     ("tidegate-bridge", &["tidegate-model", "tidegate-senml"]),
     ("tidegate-memory", &["tidegate-bridge", "tidegate-model"]),
     ("tidegate-amqp", &["tidegate-bridge", "tidegate-model"]),
@@ -131,7 +132,10 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ("tidegate-api", &[]),
     ("tidegate-plan", &["tidegate-api", "tidegate-model"]),
     ("tidegate-manifests", &["tidegate-plan", "tidegate-api", "tidegate-model"]),
-    ("tidegate-runtime", &["tidegate-plan", "tidegate-api", "tidegate-model", "tidegate-daemon"]),
+    (
+        "tidegate-runtime",
+        &["tidegate-plan", "tidegate-api", "tidegate-model", "tidegate-grants-proto", "tidegate-daemon"],
+    ),
     ("tidegate", &["tidegate-client"]),
     (
         "adapter",
@@ -158,7 +162,14 @@ const FOR_FEW: [(&str, &[&str]); 5] = [
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];
-const PURE: [&str; 5] = ["tidegate-model", "tidegate-senml", "tidegate-api", "tidegate-plan", "tidegate-manifests"];
+const PURE: [&str; 6] = [
+    "tidegate-grants-proto",
+    "tidegate-model",
+    "tidegate-senml",
+    "tidegate-api",
+    "tidegate-plan",
+    "tidegate-manifests",
+];
 const TESTS: [&str; 5] = ["tidy", "conformance", "bench", "rabbitmq-rig", "cluster-rig"];
 
 /// What is wrong with a crate that names these.

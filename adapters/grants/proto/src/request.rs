@@ -1,0 +1,101 @@
+//! What an adapter asks: paths, queries and bodies.
+
+use std::fmt::Write as _;
+
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+
+use crate::{Cursor, Epoch};
+
+/// Where the stream is.
+pub const GRANTS_PATH: &str = "/v1/grants";
+/// Where an adapter says which table is in force in it.
+pub const ACKNOWLEDGED_PATH: &str = "/v1/grants/acknowledged";
+/// Where an adapter asks after a key that it does not know.
+pub const LOOKUP_PATH: &str = "/v1/grants/lookup";
+
+/// What an adapter has already: it needs only what came since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The history.
+    pub epoch: Epoch,
+    /// The last table of it.
+    pub cursor: Cursor,
+}
+
+impl Resume {
+    /// As the query of [`GRANTS_PATH`].
+    #[must_use]
+    pub fn to_query(self) -> String {
+        let mut epoch = String::with_capacity(32);
+        for byte in self.epoch.0 {
+            // Writing to a text cannot fail.
+            let _ = write!(epoch, "{byte:02x}");
+        }
+        format!("epoch={epoch}&cursor={}", self.cursor.0)
+    }
+
+    /// From the query; nothing when it says none, or something else.
+    #[must_use]
+    pub fn from_query(query: &str) -> Option<Self> {
+        let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let (epoch, cursor) = (value("epoch")?, value("cursor")?);
+        if epoch.len() != 32 || !epoch.is_ascii() {
+            return None;
+        }
+        Some(Self {
+            epoch: Epoch(u128::from_str_radix(epoch, 16).ok()?.to_be_bytes()),
+            cursor: Cursor(cursor.parse().ok()?),
+        })
+    }
+}
+
+/// The table of `cursor` is in force, and whoever it revokes is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Acknowledgement {
+    /// The stream, as its Hello named it.
+    #[n(0)]
+    pub stream: u64,
+    /// The table.
+    #[n(1)]
+    pub cursor: u64,
+}
+
+/// Does anybody have this key?
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Lookup {
+    /// SHA-256 of the key.
+    #[n(0)]
+    pub sha256: ByteArray<32>,
+}
+
+/// What a lookup is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Found {
+    /// The first table to look in; nothing when nobody has the key.
+    #[n(0)]
+    pub cursor: Option<u64>,
+}
+
+/// Encodes and decodes a body.
+macro_rules! body {
+    ($type:ident) => {
+        impl $type {
+            /// As CBOR.
+            #[must_use]
+            pub fn to_cbor(&self) -> Vec<u8> {
+                minicbor::to_vec(self).expect("writing to memory cannot fail")
+            }
+
+            /// From CBOR; nothing when it is something else.
+            #[must_use]
+            pub fn from_cbor(bytes: &[u8]) -> Option<Self> {
+                minicbor::decode(bytes).ok()
+            }
+        }
+    };
+}
+
+body!(Acknowledgement);
+body!(Lookup);
+body!(Found);
