@@ -1,7 +1,7 @@
 //! From references and hashes to the keys of a Thing.
 
 use jiff::Timestamp as Instant;
-use tidegate_api::{Credentials, Reason};
+use tidegate_api::{Credentials, KEY_ENTRY, PREVIOUS_KEY_ENTRY, Reason};
 use tidegate_model::{KeyEntry, KeyHash, Timestamp};
 
 use crate::KeySecret;
@@ -9,29 +9,57 @@ use crate::KeySecret;
 /// Fewest bytes of a key.
 const KEY_BYTES_MIN: usize = 16;
 
-/// What came of one key: its id within the Thing, and the key or why it is not used.
-pub(crate) type Outcome<'a> = (&'a str, Result<KeyEntry, (Reason, String)>);
+/// What came of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOutcome {
+    /// Its id within the Thing.
+    pub id: String,
+    /// The key, or why it is not used.
+    pub key: Result<KeyEntry, (Reason, String)>,
+}
 
-/// The keys that `credentials` name, each with what came of it.
+/// The keys of the Thing `thing_name`, each with what came of it.
 pub(crate) fn keys<'a>(
-    credentials: &'a Credentials,
+    credentials: &Credentials,
+    thing_name: &str,
     secret: impl Fn(&str) -> Option<&'a KeySecret>,
-) -> Vec<Outcome<'a>> {
+) -> Vec<KeyOutcome> {
+    if let Some(name) = credentials.generated_secret(thing_name) {
+        return generated(&name, secret(&name));
+    }
     let from_secrets = credentials.secret_refs.iter().map(|reference| {
         let entry = || {
             let hash = hash_in(secret(&reference.name), &reference.key)?;
             entry(hash, reference.not_before.as_deref(), reference.not_after.as_deref())
         };
-        (reference.id.as_str(), entry())
+        KeyOutcome { id: reference.id.clone(), key: entry() }
     });
     let from_hashes = credentials.key_hashes.iter().map(|given| {
         let entry = || {
             let hash = hash_of(&given.sha256)?;
             entry(hash, given.not_before.as_deref(), given.not_after.as_deref())
         };
-        (given.id.as_str(), entry())
+        KeyOutcome { id: given.id.clone(), key: entry() }
     });
     from_secrets.chain(from_hashes).collect()
+}
+
+/// The key that the operator made, and the one before it while it is valid.
+fn generated(name: &str, secret: Option<&KeySecret>) -> Vec<KeyOutcome> {
+    let Some(secret) = secret else {
+        let message = format!("the Secret {name} with the generated key is not there yet");
+        return vec![KeyOutcome { id: KEY_ENTRY.to_owned(), key: Err((Reason::SecretNotFound, message)) }];
+    };
+    let key = hash_in(Some(secret), KEY_ENTRY).and_then(|hash| entry(hash, None, None));
+    let mut keys = vec![KeyOutcome { id: KEY_ENTRY.to_owned(), key }];
+    if secret.entries.contains_key(PREVIOUS_KEY_ENTRY) {
+        let previous = match &secret.previous_key_not_after {
+            Some(end) => hash_in(Some(secret), PREVIOUS_KEY_ENTRY).and_then(|hash| entry(hash, None, Some(end))),
+            None => refuse(Reason::SecretInvalid, "the Secret does not say until when the previous key is valid"),
+        };
+        keys.push(KeyOutcome { id: PREVIOUS_KEY_ENTRY.to_owned(), key: previous });
+    }
+    keys
 }
 
 fn refuse<T>(reason: Reason, message: &str) -> Result<T, (Reason, String)> {

@@ -1,19 +1,26 @@
-//! From Channels, Things and Secrets to the contents of a grant table: `Observed -> Validated -> Plan`.
+//! From Channels, Things and Secrets to the contents of a grant table: the whole at once by [`plan`], or one change at a
+//! time by [`Compiler`].
 //!
 //! Pure and deterministic: the same objects in any order make the same plan, and one bad object never harms another.
 //! Must not know a clock, a client, a file; must never put a key or a hash into words.
 
 mod compile;
+mod compiler;
 mod keys;
-mod validate;
+mod objects;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::Serialize;
 use tidegate_api::{Channel, Reason, Thing};
-use tidegate_model::TableContents;
+use tidegate_model::{Delta, TableContents};
 
-pub use validate::Validated;
+use crate::objects::{Object, Rank};
+
+pub use compiler::{ChannelOutcome, Compiler, ConnectionOutcome, Settled, ThingOutcome};
+pub use keys::KeyOutcome;
+pub use objects::ObjectId;
 
 /// A Secret as far as keys are concerned.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +33,8 @@ pub struct KeySecret {
     pub labelled: bool,
     /// Its entries, decoded.
     pub entries: BTreeMap<String, Vec<u8>>,
+    /// Until when the previous key of a generated one is valid, as its annotation says.
+    pub previous_key_not_after: Option<String>,
 }
 
 impl fmt::Debug for KeySecret {
@@ -93,7 +102,59 @@ pub struct Plan {
 /// Compiles everything.
 #[must_use]
 pub fn plan(observed: Observed) -> Plan {
-    compile::compile(Validated::of(observed))
+    let Observed { channels, things, mut secrets } = observed;
+    let (mut compiler, mut findings) = (Compiler::new(), Vec::new());
+    for (id, channel) in distinct(channels, &mut findings) {
+        compiler.observe_channel(&id, Some(channel));
+    }
+    for (id, thing) in distinct(things, &mut findings) {
+        compiler.observe_thing(&id, Some(thing));
+    }
+    secrets.sort_unstable();
+    let mut seen = BTreeSet::new();
+    for secret in secrets {
+        let id = ObjectId::new(&secret.namespace, &secret.name);
+        if seen.insert(id.clone()) {
+            compiler.observe_secret(&id, Some(secret));
+        } else {
+            findings.push(another_has_the_name(Kind::Secret, &id));
+        }
+    }
+    let Delta { mut channels, mut things, .. } = compiler.settle().delta;
+    channels.sort_by(|a, b| a.id.cmp(&b.id));
+    things.sort_by(|a, b| a.id.cmp(&b.id));
+    findings.extend(compiler.findings());
+    findings.sort();
+    Plan { contents: TableContents { channels, things }, findings }
+}
+
+/// The oldest object of each name; of the others it is said that they are not.
+fn distinct<O: Object + Serialize>(objects: Vec<O>, findings: &mut Vec<Finding>) -> BTreeMap<ObjectId, O> {
+    let mut ranked: Vec<_> = objects
+        .into_iter()
+        .map(|object| {
+            // For one name and one age the content decides, so that the order of files does not.
+            let content = serde_json::to_string(&object).unwrap_or_default();
+            ((object.violations().len(), Rank::of(object.metadata()), content), object)
+        })
+        .collect();
+    ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut named = BTreeMap::new();
+    for (_, object) in ranked {
+        let id = ObjectId::of(object.metadata());
+        if named.contains_key(&id) {
+            findings.push(another_has_the_name(O::KIND, &id));
+        } else {
+            named.insert(id, object);
+        }
+    }
+    named
+}
+
+fn another_has_the_name(kind: Kind, id: &ObjectId) -> Finding {
+    let message = format!("another {kind:?} has this name");
+    let (namespace, name) = (id.namespace.to_string(), id.name.to_string());
+    Finding { kind, namespace, name, reason: Reason::IdConflict, message }
 }
 
 #[cfg(test)]

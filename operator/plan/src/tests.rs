@@ -24,6 +24,7 @@ fn observed(yaml: &str) -> Observed {
                     name: name.to_owned(),
                     labelled: value.get("unlabelled").is_none(),
                     entries: entries.into_iter().map(|(k, v)| (k, v.into_bytes())).collect(),
+                    previous_key_not_after: value.get("end").map(|end| end.as_str().unwrap().to_owned()),
                 });
             }
         }
@@ -178,16 +179,17 @@ fn connections_need_a_channel_and_its_consent() {
     check(
         &yaml,
         &expect![[r#"
-        channel lab.odd []
-        channel plant.listed []
-        channel plant.open []
-        channel plant.shut []
-        thing lab.dev keys=0 plant.open+p plant.listed+s
-        Thing lab/dev: InvalidSpec: the connection to lab/odd has a pattern that is none: the wildcard for all remaining levels is not the last level
-        Thing lab/dev: NoCredentials: there is no key that the Thing could show
-        Thing lab/dev: ChannelNotFound: there is no Channel lab/none
-        Thing lab/dev: NotPermitted: the Channel plant/shut does not admit Things of this namespace
-    "#]],
+            channel lab.odd []
+            channel plant.listed []
+            channel plant.open []
+            channel plant.shut []
+            thing lab.dev keys=0 plant.open+p plant.listed+s
+            Thing lab/dev: InvalidSpec: the connection to lab/odd has a pattern that is none: the wildcard for all remaining levels is not the last level
+            Thing lab/dev: NoCredentials: there is no key that the Thing could show
+            Thing lab/dev: SecretNotFound: key key: the Secret dev-credentials with the generated key is not there yet
+            Thing lab/dev: ChannelNotFound: there is no Channel lab/none
+            Thing lab/dev: NotPermitted: the Channel plant/shut does not admit Things of this namespace
+        "#]],
     );
 }
 
@@ -211,6 +213,7 @@ fn what_is_out_of_bounds_or_taken_does_not_count_and_harms_nobody() {
             Channel lab/with.dot: InvalidSpec: metadata.name: a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot
             Thing lab/off: Suspended: spec.suspended is true
             Thing lab/off: NoCredentials: there is no key that the Thing could show
+            Thing lab/off: SecretNotFound: key key: the Secret off-credentials with the generated key is not there yet
         "#]],
     );
 }
@@ -254,4 +257,104 @@ proptest! {
         prop_assert_eq!(&plan(observed(&(SECRETS.to_owned() + &shuffled.concat()))), &first);
         prop_assert!(GrantTableBuilder::table_of(&first.contents, Generation(1), 1).is_ok());
     }
+}
+
+/// What happens to a cluster, one event after the other.
+#[derive(Clone, Debug)]
+enum Event {
+    Channel(ObjectId, Option<Box<Channel>>),
+    Thing(ObjectId, Option<Box<Thing>>),
+    Secret(ObjectId, Option<KeySecret>),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let entry = || prop::sample::select(vec!["a", "b", "line", "short"]);
+    let gone = (prop::sample::select(vec!["a", "b", "c"]), 0..3_u8).prop_map(|(name, kind)| {
+        let id = ObjectId::new("lab", name);
+        match kind {
+            0 => Event::Channel(id, None),
+            1 => Event::Thing(id, None),
+            _ => Event::Secret(ObjectId::new("lab", "keys"), None),
+        }
+    });
+    let rewritten = (entry(), entry()).prop_map(|(a, b)| {
+        let mut secret = observed(SECRETS).secrets.swap_remove(0);
+        let (a, b) = (secret.entries[a].clone(), secret.entries[b].clone());
+        secret.entries.extend([("a".to_owned(), a), ("b".to_owned(), b)]);
+        Event::Secret(ObjectId::new("lab", "keys"), Some(secret))
+    });
+    let applied = objects().prop_map(|documents| {
+        let Observed { channels, things, .. } = observed(&documents.concat());
+        let channels = channels.into_iter().map(|c| Event::Channel(ObjectId::of(&c.metadata), Some(c.into())));
+        let things = things.into_iter().map(|t| Event::Thing(ObjectId::of(&t.metadata), Some(t.into())));
+        channels.chain(things).collect::<Vec<_>>()
+    });
+    let some = prop_oneof![applied, gone.prop_map(|event| vec![event]), rewritten.prop_map(|event| vec![event])];
+    prop::collection::vec(some, 0..8).prop_map(|events| events.concat())
+}
+
+/// A table as an adapter keeps it.
+#[derive(Debug, Default, PartialEq)]
+struct Table(BTreeMap<String, tidegate_model::ChannelEntry>, BTreeMap<String, tidegate_model::ThingEntry>);
+
+impl Table {
+    fn apply(&mut self, delta: Delta) {
+        self.0.extend(delta.channels.into_iter().map(|entry| (entry.id.to_string(), entry)));
+        self.1.extend(delta.things.into_iter().map(|entry| (entry.id.to_string(), entry)));
+        delta.channels_gone.iter().for_each(|id| drop(self.0.remove(id.as_str())));
+        delta.things_gone.iter().for_each(|id| drop(self.1.remove(id.as_str())));
+    }
+}
+
+proptest! {
+    /// The heart of it: whatever happens, in whatever steps it is asked for, is as if everything were compiled anew.
+    #[test]
+    fn what_changed_applied_to_what_was_is_what_is(events in events(), asked in prop::collection::vec(any::<bool>(), 100)) {
+        let (mut compiler, mut table) = (Compiler::new(), Table::default());
+        let (mut channels, mut things, mut secrets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (event, asked) in events.into_iter().zip(asked) {
+            match event {
+                Event::Channel(id, object) => {
+                    channels.insert(id.clone(), object.clone());
+                    compiler.observe_channel(&id, object.map(|object| *object));
+                }
+                Event::Thing(id, object) => {
+                    things.insert(id.clone(), object.clone());
+                    compiler.observe_thing(&id, object.map(|object| *object));
+                }
+                Event::Secret(id, object) => {
+                    secrets.insert(id.clone(), object.clone());
+                    compiler.observe_secret(&id, object);
+                }
+            }
+            if asked {
+                table.apply(compiler.settle().delta);
+                // A delta makes a table at every step, not just at the end.
+                let contents = TableContents {
+                    channels: table.0.values().cloned().collect(),
+                    things: table.1.values().cloned().collect(),
+                };
+                prop_assert!(GrantTableBuilder::table_of(&contents, Generation(1), 1).is_ok());
+            }
+        }
+        table.apply(compiler.settle().delta);
+        let whole = plan(Observed {
+            channels: channels.into_values().flatten().map(|object| *object).collect(),
+            things: things.into_values().flatten().map(|object| *object).collect(),
+            secrets: secrets.into_values().flatten().collect(),
+        });
+        let mut anew = Table::default();
+        anew.apply(whole.contents.into());
+        prop_assert_eq!(table, anew);
+        prop_assert_eq!(compiler.findings(), whole.findings);
+    }
+}
+
+#[test]
+fn a_generated_key_counts_beside_the_one_before_until_that_ends() {
+    let yaml = thing("dev", "{}")
+        + "---\nsecret: lab/dev-credentials\nend: '2030-01-01T00:00:00Z'\nentries: {key: new-key-0123456789, previousKey: old-key-0123456789}\n";
+    let plan = plan(observed(&yaml));
+    let ends: Vec<_> = plan.contents.things[0].keys.iter().map(|key| key.not_after.is_some()).collect();
+    assert_eq!((ends, plan.findings), (vec![false, true], vec![]));
 }
