@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{
     ADMIT_MAX, CONTENT_TYPE_CHARS_MAX, Check, NAMESPACES_MAX, PAYLOAD_BYTES_MAX, Violation, is_dns_label,
 };
+use crate::status::ChannelStatus;
 
 /// A Channel: devices publish to it and subscribe to it under `channels/<namespace>.<name>/messages`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,9 +15,29 @@ use crate::bounds::{
     group = "tidegate.io",
     version = "v1alpha1",
     kind = "Channel",
+    doc = "A Channel: devices publish to it and subscribe to it under channels/<namespace>.<name>/messages.",
     namespaced,
     shortname = "tgch",
     category = "tidegate",
+    status = "ChannelStatus",
+    printcolumn(name = "ID", type_ = "string", json_path = ".status.id"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Broker",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"BrokerReady\")].status",
+        priority = 1
+    ),
+    printcolumn(name = "Things", type_ = "integer", json_path = ".status.things"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
+        .message("the name of a Channel has at most 63 of a-z, 0-9 and '-', and no dot"),
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -76,12 +97,17 @@ pub enum Namespaces {
 /// What a message may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.admit) || size(self.admit) == 0 || !has(self.contentType) || self.admit.exists(a, \
+        a.split(';')[0].trim().lowerAscii() == self.contentType.split(';')[0].trim().lowerAscii())",
+    "message": "contentType must be among those that admit lists"
+}]))]
 pub struct Payload {
     /// The content type of a message that names none. Default: `application/senml+json`.
-    #[schemars(length(max = 255))]
+    #[schemars(length(max = 255), regex(pattern = "^[^/;,\" ]+/[^/;,\" ]+ *(;.*)?$"))]
     pub content_type: String,
     /// The media types that may be published, without parameters; any when empty.
-    #[schemars(length(max = 16), inner(length(max = 255)))]
+    #[schemars(length(max = 16), inner(length(max = 255), regex(pattern = "^[^/;,\" ]+/[^/;,\" ]+ *(;.*)?$")))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub admit: Vec<String>,
     /// How a payload is checked before it is published. `Senml` reads `application/senml+json`, `application/json`,

@@ -10,6 +10,7 @@ use crate::bounds::{
     CONNECTIONS_MAX, CREDENTIALS_MAX, Check, OVERLAP_DEFAULT, OVERLAP_MAX, PATTERN_CHARS_MAX, SHA256_CHARS,
     SUBTOPICS_MAX, TIME_CHARS_MAX, Violation, is_dns_label, is_dns_subdomain, span,
 };
+use crate::status::ThingStatus;
 
 /// A Thing: a device that shows a key and may publish and subscribe where it is connected.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,9 +18,25 @@ use crate::bounds::{
     group = "tidegate.io",
     version = "v1alpha1",
     kind = "Thing",
+    doc = "A Thing: a device that shows a key and may publish and subscribe where it is connected.",
     namespaced,
     shortname = "tgth",
     category = "tidegate",
+    status = "ThingStatus",
+    selectable = ".spec.suspended",
+    printcolumn(name = "ID", type_ = "string", json_path = ".status.id"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Keys", type_ = "integer", json_path = ".status.keysUsable", priority = 1),
+    printcolumn(name = "Connections", type_ = "integer", json_path = ".status.connectionsResolved"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
+        .message("the name of a Thing has at most 63 of a-z, 0-9 and '-', and no dot"),
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -78,9 +95,11 @@ pub enum Permission {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Subtopics {
     /// Where may be published; everywhere when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(max = 1_024)))]
     pub publish: Option<Vec<String>>,
     /// Within what may be subscribed; everything when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(max = 1_024)))]
     pub subscribe: Option<Vec<String>>,
 }
@@ -157,11 +176,11 @@ pub struct SecretRef {
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
     /// Not valid earlier, as `2026-01-31T00:00:00Z`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub not_before: Option<String>,
     /// Not valid later.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub not_after: Option<String>,
 }
@@ -181,11 +200,11 @@ pub struct KeyHash {
     #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9A-Fa-f]{64}$"))]
     pub sha256: String,
     /// Not valid earlier, as `2026-01-31T00:00:00Z`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub not_before: Option<String>,
     /// Not valid later.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub not_after: Option<String>,
 }

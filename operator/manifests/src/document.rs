@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
-use tidegate_api::{API_VERSION, CREDENTIALS_LABEL, ObjectMeta, PREVIOUS_KEY_NOT_AFTER_ANNOTATION};
+use tidegate_api::{API_VERSION, CREDENTIALS_LABEL, ObjectMeta};
 use tidegate_plan::{KeySecret, Observed};
 
 /// The namespace of an object that names none.
@@ -139,10 +139,9 @@ impl Document<'_> {
         }
         entries.extend(string_data.into_iter().map(|(key, text)| (key, text.into_bytes())));
         let annotations = metadata.annotations.unwrap_or_default();
-        let previous_key_not_after = annotations.get(PREVIOUS_KEY_NOT_AFTER_ANNOTATION).cloned();
         let labelled = metadata.labels.is_some_and(|labels| labels.get(CREDENTIALS_LABEL).is_some_and(|v| v == "true"));
         let namespace = metadata.namespace.unwrap_or_else(|| NAMESPACE.to_owned());
-        Ok(KeySecret { namespace, name, labelled, entries, previous_key_not_after })
+        Ok(KeySecret { namespace, name, labelled, entries, annotations, made_for: None, owner_uid: None })
     }
 
     /// A fault of the document as a whole, at its first line that says something.

@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_api::{Channel, Thing};
+use tidegate_api::{Channel, ChannelStatus, Reason, Thing, ThingStatus};
 use tidegate_model::{ChannelEntry, ChannelId, Delta, KeyHash, ThingEntry, ThingId};
 
 use crate::compile::{channel_entry, grant};
 use crate::keys::{self, KeyOutcome};
 use crate::objects::{Fault, ObjectId, Objects, Rank};
 use crate::{Finding, KeySecret, Kind};
-use tidegate_api::Reason;
 
 /// Everything that is known, and what follows from it.
 #[derive(Debug, Default)]
@@ -151,6 +150,20 @@ impl Compiler {
     #[must_use]
     pub fn channel(&self, id: &ObjectId) -> Option<&Channel> {
         self.channels.get(id).map(|held| held.object())
+    }
+
+    /// The status of a Thing was written; nothing else follows from that.
+    pub fn replace_thing_status(&mut self, id: &ObjectId, status: Option<ThingStatus>) {
+        if let Some(held) = self.things.get_mut(id) {
+            held.object_mut().status = status;
+        }
+    }
+
+    /// The status of a Channel was written.
+    pub fn replace_channel_status(&mut self, id: &ObjectId, status: Option<ChannelStatus>) {
+        if let Some(held) = self.channels.get_mut(id) {
+            held.object_mut().status = status;
+        }
     }
 
     /// A Secret as it was observed.

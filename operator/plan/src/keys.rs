@@ -1,7 +1,7 @@
 //! From references and hashes to the keys of a Thing.
 
 use jiff::Timestamp as Instant;
-use tidegate_api::{Credentials, KEY_ENTRY, PREVIOUS_KEY_ENTRY, Reason};
+use tidegate_api::{Credentials, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, Reason};
 use tidegate_model::{KeyEntry, KeyHash, Timestamp};
 
 use crate::KeySecret;
@@ -53,7 +53,7 @@ fn generated(name: &str, secret: Option<&KeySecret>) -> Vec<KeyOutcome> {
     let key = hash_in(Some(secret), KEY_ENTRY).and_then(|hash| entry(hash, None, None));
     let mut keys = vec![KeyOutcome { id: KEY_ENTRY.to_owned(), key }];
     if secret.entries.contains_key(PREVIOUS_KEY_ENTRY) {
-        let previous = match &secret.previous_key_not_after {
+        let previous = match secret.annotations.get(PREVIOUS_KEY_NOT_AFTER_ANNOTATION) {
             Some(end) => hash_in(Some(secret), PREVIOUS_KEY_ENTRY).and_then(|hash| entry(hash, None, Some(end))),
             None => refuse(Reason::SecretInvalid, "the Secret does not say until when the previous key is valid"),
         };

@@ -6,8 +6,10 @@
 
 mod compile;
 mod compiler;
+mod generated;
 mod keys;
 mod objects;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,8 +21,10 @@ use tidegate_model::{Delta, TableContents};
 use crate::objects::{Object, Rank};
 
 pub use compiler::{ChannelOutcome, Compiler, ConnectionOutcome, Settled, ThingOutcome};
+pub use generated::{SecretStep, THING_LABEL, WantedSecret, secret_step};
 pub use keys::KeyOutcome;
 pub use objects::ObjectId;
+pub use status::{Programmed, channel_status, thing_changes_at, thing_status};
 
 /// A Secret as far as keys are concerned.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +37,12 @@ pub struct KeySecret {
     pub labelled: bool,
     /// Its entries, decoded.
     pub entries: BTreeMap<String, Vec<u8>>,
-    /// Until when the previous key of a generated one is valid, as its annotation says.
-    pub previous_key_not_after: Option<String>,
+    /// Its annotations, as far as they are about keys.
+    pub annotations: BTreeMap<String, String>,
+    /// The Thing that the operator made it for, by its label.
+    pub made_for: Option<String>,
+    /// The uid of the Thing that owns it.
+    pub owner_uid: Option<String>,
 }
 
 impl fmt::Debug for KeySecret {

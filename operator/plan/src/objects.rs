@@ -106,6 +106,11 @@ impl<O: Object> Held<O> {
         &self.object
     }
 
+    /// For what no rule here looks at.
+    pub(crate) const fn object_mut(&mut self) -> &mut O {
+        &mut self.object
+    }
+
     pub(crate) const fn rank(&self) -> &Rank {
         &self.rank
     }
@@ -132,6 +137,10 @@ impl<O> Default for Objects<O> {
 impl<O: Object> Objects<O> {
     pub(crate) fn get(&self, id: &ObjectId) -> Option<&Held<O>> {
         self.held.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &ObjectId) -> Option<&mut Held<O>> {
+        self.held.get_mut(id)
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = &ObjectId> {

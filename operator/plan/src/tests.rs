@@ -24,7 +24,16 @@ fn observed(yaml: &str) -> Observed {
                     name: name.to_owned(),
                     labelled: value.get("unlabelled").is_none(),
                     entries: entries.into_iter().map(|(k, v)| (k, v.into_bytes())).collect(),
-                    previous_key_not_after: value.get("end").map(|end| end.as_str().unwrap().to_owned()),
+                    annotations: value
+                        .get("end")
+                        .into_iter()
+                        .map(|end| {
+                            let name = tidegate_api::PREVIOUS_KEY_NOT_AFTER_ANNOTATION;
+                            (name.to_owned(), end.as_str().unwrap().to_owned())
+                        })
+                        .collect(),
+                    made_for: None,
+                    owner_uid: None,
                 });
             }
         }

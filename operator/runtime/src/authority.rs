@@ -95,14 +95,6 @@ pub fn renewed(entries: &Entries, now: Timestamp) -> Result<Option<Entries>, Aut
     Ok((renewed != *entries).then_some(renewed))
 }
 
-/// The certificates that clients of the grant stream should trust, PEM.
-///
-/// # Errors
-/// When the Secret holds none.
-pub fn bundle(entries: &Entries) -> Result<String, AuthorityError> {
-    text(entries, BUNDLE)
-}
-
 /// A server's identity under these names, signed by the authority, good for [`SERVING_DAYS`].
 ///
 /// # Errors
@@ -191,8 +183,9 @@ mod tests {
         Timestamp::from_secs((20_000 + days) * 24 * 60 * 60)
     }
 
+    /// What adapters are given to trust.
     fn certificates(entries: &Entries) -> usize {
-        bundle(entries).unwrap().matches("BEGIN CERTIFICATE").count()
+        text(entries, BUNDLE).unwrap().matches("BEGIN CERTIFICATE").count()
     }
 
     #[test]

@@ -2,8 +2,18 @@
 //!
 //! Owns the clock, the client and the sockets of the operator. Decides nothing that `operator/plan` could decide.
 
-pub mod authority;
-pub mod caller;
-pub mod election;
-pub mod lease;
-pub mod watches;
+mod adapters;
+mod authority;
+mod caller;
+mod election;
+mod identity;
+mod intake;
+mod lease;
+mod metrics;
+mod run;
+mod serve;
+mod state;
+mod watches;
+mod writer;
+
+pub use run::{OperatorOptions, RunError, run};

@@ -21,8 +21,6 @@ pub enum Seen<K> {
     Unreadable {
         /// Which one.
         metadata: Box<ObjectMeta>,
-        /// Why. May quote the object: never to be logged for Secrets.
-        reason: String,
     },
 }
 
@@ -125,7 +123,7 @@ fn seen<K: Watched>(DeserializeGuard(read): DeserializeGuard<K>) -> Seen<K> {
         Err(invalid) => {
             let mut metadata = Box::new(invalid.metadata);
             prune_metadata(&mut metadata);
-            Seen::Unreadable { metadata, reason: invalid.error }
+            Seen::Unreadable { metadata }
         }
     }
 }

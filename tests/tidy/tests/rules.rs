@@ -119,7 +119,7 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 15] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
     ("tidegate-grants-proto", &["tidegate-model"]),
@@ -136,6 +136,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
         "tidegate-runtime",
         &["tidegate-plan", "tidegate-api", "tidegate-model", "tidegate-grants-proto", "tidegate-daemon"],
     ),
+    ("operator", &["tidegate-api", "tidegate-daemon", "tidegate-runtime"]),
     ("tidegate", &["tidegate-client"]),
     (
         "adapter",

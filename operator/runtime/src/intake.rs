@@ -1,0 +1,186 @@
+//! From watches to the state: every change, and what vanished between two lists.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ObjectMeta;
+use tidegate_api::{CREDENTIALS_LABEL, Channel, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing};
+use tidegate_plan::{KeySecret, ObjectId, THING_LABEL};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::state::{Known, State};
+use crate::watches::{Change, Seen};
+
+/// Changes of one kind that wait to be taken in.
+pub const WAITING_MAX: usize = 256;
+
+/// The changes of every kind.
+pub struct Changes {
+    /// Of Things.
+    pub things: mpsc::Receiver<Change<Thing>>,
+    /// Of Channels.
+    pub channels: mpsc::Receiver<Change<Channel>>,
+    /// Of Secrets with the label.
+    pub secrets: mpsc::Receiver<Change<Secret>>,
+}
+
+/// Which kinds were listed once.
+#[derive(Default)]
+struct Listed {
+    things: bool,
+    channels: bool,
+    secrets: bool,
+}
+
+/// Takes in changes for ever. What comes together is settled together.
+pub async fn run(mut changes: Changes, state: &State, now: impl Fn() -> Instant) {
+    let mut listed = Listed::default();
+    let (mut things, mut channels, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        let taken = tokio::select! {
+            taken = changes.things.recv_many(&mut things, WAITING_MAX) => taken,
+            taken = changes.channels.recv_many(&mut channels, WAITING_MAX) => taken,
+            taken = changes.secrets.recv_many(&mut secrets, WAITING_MAX) => taken,
+        };
+        if taken == 0 {
+            return;
+        }
+        {
+            let mut known = state.known();
+            for change in channels.drain(..) {
+                listed.channels |= matches!(change, Change::All(_));
+                observe(change, &mut known);
+            }
+            for change in secrets.drain(..) {
+                listed.secrets |= matches!(change, Change::All(_));
+                observe(change, &mut known);
+            }
+            for change in things.drain(..) {
+                listed.things |= matches!(change, Change::All(_));
+                observe(change, &mut known);
+            }
+        }
+        state.settle(listed.things && listed.channels && listed.secrets, now());
+    }
+}
+
+/// What a kind does to what is known.
+trait Observed: Sized {
+    /// `None` when it is gone, or when it cannot be read: then nothing may follow from it.
+    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>);
+    fn id(&self) -> ObjectId;
+    /// Those that are known and not among `present`.
+    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId>;
+}
+
+fn observe<K: Observed>(change: Change<K>, known: &mut Known) {
+    match change {
+        Change::Applied(seen) => drop(observe_seen(seen, known)),
+        Change::Gone(metadata) => K::observe(known, &ObjectId::of(&metadata), None),
+        Change::All(all) => {
+            let present = all.into_iter().map(|seen| observe_seen(seen, known)).collect();
+            for id in K::beside(known, &present) {
+                K::observe(known, &id, None);
+            }
+        }
+    }
+}
+
+fn observe_seen<K: Observed>(seen: Seen<K>, known: &mut Known) -> ObjectId {
+    match seen {
+        Seen::Object(object) => {
+            let id = object.id();
+            K::observe(known, &id, Some(object));
+            id
+        }
+        Seen::Unreadable { metadata } => {
+            let id = ObjectId::of(&metadata);
+            tracing::warn!(namespace = %id.namespace, name = %id.name, "an object cannot be read and counts for nothing");
+            K::observe(known, &id, None);
+            id
+        }
+    }
+}
+
+impl Observed for Thing {
+    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
+        // What the operator itself wrote to the status concerns nobody else.
+        let same = |was: &Self, is: &Self| was.spec == is.spec && same_metadata(&was.metadata, &is.metadata);
+        if let (Some(was), Some(is)) = (known.compiler.thing(id), &object)
+            && same(was, is)
+        {
+            known.compiler.replace_thing_status(id, is.status.clone());
+            return;
+        }
+        known.compiler.observe_thing(id, object);
+    }
+
+    fn id(&self) -> ObjectId {
+        ObjectId::of(&self.metadata)
+    }
+
+    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
+        known.compiler.things_beside(present)
+    }
+}
+
+impl Observed for Channel {
+    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
+        let same = |was: &Self, is: &Self| was.spec == is.spec && same_metadata(&was.metadata, &is.metadata);
+        if let (Some(was), Some(is)) = (known.compiler.channel(id), &object)
+            && same(was, is)
+        {
+            known.compiler.replace_channel_status(id, is.status.clone());
+            return;
+        }
+        known.compiler.observe_channel(id, object);
+    }
+
+    fn id(&self) -> ObjectId {
+        ObjectId::of(&self.metadata)
+    }
+
+    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
+        known.compiler.channels_beside(present)
+    }
+}
+
+/// Whether nothing that anything follows from differs.
+fn same_metadata(was: &ObjectMeta, is: &ObjectMeta) -> bool {
+    was.uid == is.uid && was.generation == is.generation && was.annotations == is.annotations
+}
+
+impl Observed for Secret {
+    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
+        known.compiler.observe_secret(id, object.map(|secret| key_secret(&secret)));
+    }
+
+    fn id(&self) -> ObjectId {
+        ObjectId::of(&self.metadata)
+    }
+
+    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
+        known.compiler.secrets_beside(present)
+    }
+}
+
+/// A Secret as far as keys are concerned.
+#[must_use]
+pub fn key_secret(secret: &Secret) -> KeySecret {
+    let metadata = &secret.metadata;
+    let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name));
+    let entries = secret.data.iter().flatten().map(|(name, value)| (name.clone(), value.0.clone())).collect();
+    let ours = [PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION];
+    let annotations = metadata.annotations.iter().flatten().filter(|(name, _)| ours.contains(&name.as_str()));
+    let owners = metadata.owner_references.iter().flatten();
+    KeySecret {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        labelled: label(CREDENTIALS_LABEL).is_some_and(|value| value == "true"),
+        entries,
+        annotations: annotations.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        made_for: label(THING_LABEL).cloned(),
+        owner_uid: owners.filter(|owner| owner.kind == "Thing").map(|owner| owner.uid.clone()).next(),
+    }
+}

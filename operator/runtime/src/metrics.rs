@@ -1,0 +1,44 @@
+//! What the operator counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters and gauges of one process.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Statuses that were written.
+    pub status_writes: Counter,
+    /// Keys that were generated.
+    pub keys_generated: Counter,
+    /// Writes that the API server did not take.
+    pub failed_writes: Counter,
+    /// Things in the table.
+    pub things: Gauge,
+    /// Channels in the table.
+    pub channels: Gauge,
+    /// The newest table.
+    pub cursor: Gauge,
+    /// Adapters with an open stream.
+    pub adapters: Gauge,
+    /// Whether this process holds the lease.
+    pub leading: Gauge,
+}
+
+impl Metrics {
+    /// New ones, in `registry`.
+    #[must_use]
+    pub fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("operator_status_writes", "Statuses that were written", metrics.status_writes.clone());
+        registry.register("operator_keys_generated", "Keys that were generated", metrics.keys_generated.clone());
+        let failed = "Writes that the API server did not take";
+        registry.register("operator_failed_writes", failed, metrics.failed_writes.clone());
+        registry.register("operator_things", "Things in the grant table", metrics.things.clone());
+        registry.register("operator_channels", "Channels in the grant table", metrics.channels.clone());
+        registry.register("operator_cursor", "The number of the newest grant table", metrics.cursor.clone());
+        registry.register("operator_adapters", "Adapters with an open grant stream", metrics.adapters.clone());
+        registry.register("operator_leading", "Whether this process holds the lease", metrics.leading.clone());
+        metrics
+    }
+}

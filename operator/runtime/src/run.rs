@@ -1,0 +1,216 @@
+//! The life of the operator: list, serve, write while it leads, and end when the lease is lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Client, Config};
+use prometheus_client::registry::Registry;
+use tidegate_api::CREDENTIALS_LABEL;
+use tidegate_daemon::admin::{self, Readiness};
+use tidegate_daemon::config::Listen;
+use tidegate_daemon::drain::Drain;
+use tidegate_daemon::listen::{self, BindError, ListenLimits};
+use tidegate_grants_proto::Epoch;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::caller::Callers;
+use crate::election::ElectionTimes;
+use crate::identity::{Identity, IdentityOptions};
+use crate::intake::{self, Changes, WAITING_MAX};
+use crate::lease::{Leadership, LeaseHolder, LeaseLost, LeaseOptions};
+use crate::metrics::Metrics;
+use crate::serve::GrantServer;
+use crate::state::State;
+use crate::watches;
+use crate::writer::{AT_ONCE, Writer, pace};
+
+/// The condition that every kind was listed once.
+const LISTED: &str = "objects listed";
+/// The condition that the grant stream is served.
+const SERVING: &str = "grants served";
+/// How long a call to the API server may be silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long open streams may take to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What one can tell the operator.
+#[derive(Clone, Debug)]
+pub struct OperatorOptions {
+    /// Its own namespace: of the lease and the authority.
+    pub namespace: String,
+    /// This process, unlike any other.
+    pub identity: String,
+    /// The lease.
+    pub lease: String,
+    /// The Secret of the authority.
+    pub authority: String,
+    /// DNS names and addresses of the grant stream.
+    pub grants_names: Vec<String>,
+    /// Where to serve the grant stream.
+    pub listen_grants: SocketAddr,
+    /// Where to serve /health, /ready and /metrics.
+    pub admin: Listen,
+    /// The audience of adapters' tokens.
+    pub audience: String,
+    /// The broker's exchange.
+    pub exchange: String,
+    /// Writes to the API server in a second, at most.
+    pub writes_per_second: u32,
+}
+
+/// Why the operator ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no API server that it knows of.
+    #[error("no API server: {0}")]
+    Config(#[source] kube::config::InferConfigError),
+    /// A client cannot be made.
+    #[error("no client for the API server: {0}")]
+    Client(#[source] kube::Error),
+    /// A port is taken.
+    #[error(transparent)]
+    Bind(BindError),
+    /// Signals cannot be listened for.
+    #[error("signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// The lease was held, and is not any more.
+    #[error(transparent)]
+    Lease(LeaseLost),
+}
+
+/// Runs until told to end.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
+    let mut config = Config::infer().await.map_err(RunError::Config)?;
+    config.read_timeout = None;
+    config.connect_timeout = Some(READ_TIMEOUT);
+    let client = Client::try_from(config).map_err(RunError::Client)?;
+    let mut registry = Registry::with_prefix("tidegate");
+    let metrics = Metrics::registered(&mut registry);
+    let readiness = Readiness::new();
+    readiness.set(LISTED, false);
+    readiness.set(SERVING, false);
+    let drain = Drain::new();
+    drain.on_signals().map_err(RunError::Signals)?;
+    let admin = options.admin.address().map(|address| bind("--admin", address)).transpose()?;
+    if let Some(listener) = admin {
+        tokio::spawn(admin::serve(listener, readiness.clone(), registry, drain.clone()));
+    }
+    let grants = bind("--listen-grants", options.listen_grants)?;
+
+    let state = Arc::new(State::new(epoch(), now()));
+    let (holder, leadership) = LeaseHolder::new(client.clone(), lease_options(&options));
+    tokio::spawn(take_in(client.clone(), Arc::clone(&state)));
+    write(&options, &client, &state, &leadership, &metrics);
+    let server = Arc::new(GrantServer {
+        state: Arc::clone(&state),
+        callers: Callers::new(client.clone(), options.audience.clone()),
+        drain: drain.clone(),
+    });
+    let identity = Identity::new(client, identity_options(&options), leadership.clone());
+    tokio::spawn(serve(grants, server, identity, readiness.clone()));
+    tokio::spawn(follow(Arc::clone(&state), readiness, metrics, leadership));
+
+    // The lease is given back last, when nothing is written any more.
+    let ended = holder.run(drain.draining()).await.map_err(RunError::Lease);
+    drain.begin();
+    drain.finished(DRAIN_TIMEOUT).await;
+    ended
+}
+
+fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listener = listen::bind(option, address).map_err(RunError::Bind)?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "{option}");
+    }
+    Ok(listener)
+}
+
+fn lease_options(options: &OperatorOptions) -> LeaseOptions {
+    LeaseOptions {
+        namespace: options.namespace.clone(),
+        name: options.lease.clone(),
+        identity: options.identity.clone(),
+        times: ElectionTimes::default(),
+    }
+}
+
+fn identity_options(options: &OperatorOptions) -> IdentityOptions {
+    IdentityOptions {
+        namespace: options.namespace.clone(),
+        secret: options.authority.clone(),
+        names: options.grants_names.clone(),
+    }
+}
+
+/// Watches every kind and takes in what changes.
+async fn take_in(client: Client, state: Arc<State>) {
+    let (to_things, things) = mpsc::channel(WAITING_MAX);
+    let (to_channels, channels) = mpsc::channel(WAITING_MAX);
+    let (to_secrets, secrets) = mpsc::channel(WAITING_MAX);
+    tokio::spawn(watches::watch(client.clone(), "", to_things));
+    tokio::spawn(watches::watch(client.clone(), "", to_channels));
+    let labels = format!("{CREDENTIALS_LABEL}=true");
+    tokio::spawn(async move { watches::watch(client, &labels, to_secrets).await });
+    intake::run(Changes { things, channels, secrets }, &state, now).await;
+}
+
+fn write(options: &OperatorOptions, client: &Client, state: &Arc<State>, leadership: &Leadership, metrics: &Metrics) {
+    let writer = Arc::new(Writer {
+        state: Arc::clone(state),
+        client: client.clone(),
+        leadership: leadership.clone(),
+        exchange: options.exchange.clone(),
+        pace: pace(options.writes_per_second),
+        metrics: metrics.clone(),
+    });
+    for _ in 0..AT_ONCE {
+        tokio::spawn(Arc::clone(&writer).run());
+    }
+}
+
+/// Serves grants once there is a certificate.
+async fn serve(listener: TcpListener, server: Arc<GrantServer>, mut identity: Identity, readiness: Readiness) {
+    let tls = identity.first().await;
+    tokio::spawn(identity.keep(tls.clone()));
+    readiness.set(SERVING, true);
+    let drain = server.drain.clone();
+    let connection = move |stream, _peer| Arc::clone(&server).serve_connection(stream);
+    listen::serve(listener, Some(tls), ListenLimits::default(), drain, connection).await;
+}
+
+/// Keeps readiness and gauges as things are.
+async fn follow(state: Arc<State>, readiness: Readiness, metrics: Metrics, leadership: Leadership) {
+    /// How often gauges are set.
+    const EVERY: Duration = Duration::from_secs(1);
+    let mut listed = state.listed();
+    loop {
+        readiness.set(LISTED, *listed.borrow_and_update());
+        let (things, channels) = state.counts();
+        metrics.things.set(i64::try_from(things).unwrap_or(i64::MAX));
+        metrics.channels.set(i64::try_from(channels).unwrap_or(i64::MAX));
+        metrics.cursor.set(i64::try_from(state.table().borrow().0).unwrap_or(i64::MAX));
+        metrics.adapters.set(i64::try_from(state.known().adapters.connected()).unwrap_or(i64::MAX));
+        metrics.leading.set(i64::from(leadership.is_held()));
+        tokio::select! {
+            _ = listed.changed() => {}
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator lives by the clock of its process")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a history has a name that no other has")]
+fn epoch() -> Epoch {
+    Epoch(*Uuid::new_v4().as_bytes())
+}

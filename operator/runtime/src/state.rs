@@ -1,0 +1,259 @@
+//! What this replica knows: objects, the table that follows from them, who has it, and what is left to say.
+//!
+//! One lock around pure data: nobody waits for anything while holding it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Resume};
+use tidegate_model::KeyHash;
+use tidegate_plan::{Compiler, ObjectId, Programmed};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::adapters::{Adapters, Instance};
+
+/// How long the adapters have to acknowledge a change before it is said that they have not.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long adapters have after this process began to come back to it.
+const GRACE_AT_START: Duration = Duration::from_secs(20);
+/// After this the adapters count as lagging.
+const LAGGING_AFTER: Duration = Duration::from_secs(10);
+
+/// An object that there is something to say of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A Thing.
+    Thing(ObjectId),
+    /// A Channel.
+    Channel(ObjectId),
+}
+
+/// When an object's part of the table last changed.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    cursor: Cursor,
+    at: Instant,
+}
+
+/// What is known.
+pub struct Known {
+    /// The objects, and what follows from them.
+    pub compiler: Compiler,
+    journal: Journal,
+    /// The adapters that are here.
+    pub adapters: Adapters,
+    /// Objects whose change is not acknowledged by all adapters yet.
+    changed: BTreeMap<Subject, Changed>,
+    queue: Queue,
+    /// Things whose generated Secret's name is in use.
+    pub conflicts: BTreeSet<ObjectId>,
+    began: Instant,
+}
+
+/// Objects to look at, each once, the newest first.
+#[derive(Default)]
+struct Queue {
+    next: u64,
+    order: BTreeMap<u64, Subject>,
+    queued: BTreeMap<Subject, u64>,
+    /// Objects to look at later.
+    later: BTreeMap<(Instant, Subject), ()>,
+}
+
+impl Queue {
+    fn push(&mut self, subject: Subject) {
+        self.next += 1;
+        if let Some(before) = self.queued.insert(subject.clone(), self.next) {
+            self.order.remove(&before);
+        }
+        self.order.insert(self.next, subject);
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Subject> {
+        while let Some(((at, _), ())) = self.later.first_key_value() {
+            if *at > now {
+                break;
+            }
+            if let Some(((_, subject), ())) = self.later.pop_first()
+                && !self.queued.contains_key(&subject)
+            {
+                self.push(subject);
+            }
+        }
+        let (_, subject) = self.order.pop_last()?;
+        self.queued.remove(&subject);
+        Some(subject)
+    }
+}
+
+/// Shared by the parts of the operator.
+pub struct State {
+    known: Mutex<Known>,
+    /// The newest table; told to streams.
+    table: watch::Sender<Cursor>,
+    /// Whether every kind was listed once.
+    listed: watch::Sender<bool>,
+    work: Notify,
+}
+
+impl State {
+    /// Knows nothing yet. `epoch` is drawn at random.
+    #[must_use]
+    pub fn new(epoch: Epoch, now: Instant) -> Self {
+        let known = Known {
+            compiler: Compiler::new(),
+            journal: Journal::new(epoch, JournalLimits::default()),
+            adapters: Adapters::default(),
+            changed: BTreeMap::new(),
+            queue: Queue::default(),
+            conflicts: BTreeSet::new(),
+            began: now,
+        };
+        Self {
+            known: Mutex::new(known),
+            table: watch::Sender::new(Cursor(0)),
+            listed: watch::Sender::new(false),
+            work: Notify::new(),
+        }
+    }
+
+    /// What is known, for as long as the guard is held.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest table, and each change of that.
+    #[must_use]
+    pub fn table(&self) -> watch::Receiver<Cursor> {
+        self.table.subscribe()
+    }
+
+    /// Whether every kind was listed once, and the change of that.
+    #[must_use]
+    pub fn listed(&self) -> watch::Receiver<bool> {
+        self.listed.subscribe()
+    }
+
+    /// Works out what follows from what was observed, and tells the streams. Before everything was listed once, nothing
+    /// does: half of the objects would be a table that revokes.
+    pub fn settle(&self, all_listed: bool, now: Instant) {
+        if !all_listed {
+            return;
+        }
+        let cursor = {
+            let mut known = self.known();
+            let settled = known.compiler.settle();
+            let cursor = known.journal.apply(&settled.delta);
+            let subjects = settled.channels.into_iter().map(Subject::Channel);
+            for subject in subjects.chain(settled.things.into_iter().map(Subject::Thing)) {
+                known.changed.insert(subject.clone(), Changed { cursor, at: now });
+                known.queue.push(subject);
+            }
+            cursor
+        };
+        self.table.send_if_modified(|told| std::mem::replace(told, cursor) != cursor);
+        self.listed.send_if_modified(|listed| !std::mem::replace(listed, true));
+        self.work.notify_waiters();
+    }
+
+    /// An object that there is something to say of, the one that changed last first; waits until there is one.
+    pub async fn next_subject(&self, now: impl Fn() -> Instant) -> Subject {
+        /// How often what waits for its time is looked at.
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        loop {
+            let woken = self.work.notified();
+            if let Some(subject) = self.known().queue.pop(now()) {
+                return subject;
+            }
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Looks at an object once more, at `at`.
+    pub fn look_again(&self, subject: Subject, at: Instant) {
+        self.known().queue.later.insert((at, subject), ());
+    }
+
+    /// Opens the stream of an adapter: its number, its first frames, and the table that they end with.
+    pub fn open_stream(&self, instance: Instance, resume: Option<Resume>) -> (u64, Vec<Bytes>, Cursor) {
+        let mut known = self.known();
+        let stream = known.adapters.open(instance);
+        let (frames, cursor) = known.journal.open(resume, stream);
+        (stream, frames, cursor)
+    }
+
+    /// What an adapter that has the table of `cursor` lacks; nothing when it must begin anew.
+    pub fn since(&self, cursor: Cursor) -> Option<(Vec<Bytes>, Cursor)> {
+        let known = self.known();
+        Some((known.journal.since(cursor)?, known.journal.cursor()))
+    }
+
+    /// What is sent when nothing changed for a while.
+    pub fn heartbeat(&self) -> Bytes {
+        self.known().journal.heartbeat()
+    }
+
+    /// An adapter has the table of `cursor` in force.
+    pub fn acknowledge(&self, stream: u64, cursor: Cursor) -> bool {
+        let mut known = self.known();
+        let accepted = known.adapters.acknowledge(stream, cursor);
+        let Known { adapters, changed, queue, .. } = &mut *known;
+        if let Some(least) = adapters.least() {
+            changed.retain(|subject, change| {
+                let waits = change.cursor > least;
+                if !waits {
+                    queue.push(subject.clone());
+                }
+                waits
+            });
+        }
+        drop(known);
+        self.work.notify_waiters();
+        accepted
+    }
+
+    /// The stream ended.
+    pub fn close_stream(&self, stream: u64, now: Instant) {
+        self.known().adapters.close(stream, now);
+    }
+
+    /// The table to look for a key in, if anybody has it.
+    pub fn lookup(&self, sha256: [u8; 32]) -> Option<Cursor> {
+        let known = self.known();
+        known.compiler.owner(&KeyHash::from_bytes(sha256))?;
+        Some(known.journal.cursor())
+    }
+
+    /// How many Things and Channels are in the table.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        self.known().journal.len()
+    }
+}
+
+impl Known {
+    /// What the adapters say of an object, or until when it is too early to say.
+    pub fn programmed(&mut self, subject: &Subject, now: Instant) -> Result<Programmed, Instant> {
+        let Some(Changed { cursor, at }) = self.changed.get(subject).copied() else {
+            return Ok(Programmed::Acknowledged);
+        };
+        let begun = self.began + GRACE_AT_START;
+        let patient_until = (at + GRACE).max(if self.adapters.ever_acknowledged() { at } else { begun });
+        match self.adapters.least_at(now) {
+            Some(least) if least >= cursor => {
+                self.changed.remove(subject);
+                Ok(Programmed::Acknowledged)
+            }
+            _ if now < patient_until => Err(patient_until),
+            None => Ok(Programmed::NoAdapters),
+            Some(_) if now < at + LAGGING_AFTER => Ok(Programmed::Pending),
+            Some(_) => Ok(Programmed::Lagging),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The only part that writes to the API server, and only while the lease is held: generated Secrets, and statuses.
+//!
+//! Objects are looked at one by one, the newest change first; what is as it should be is not written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, Error, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tidegate_api::{
+    API_VERSION, CREDENTIALS_LABEL, Channel, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION,
+    ROTATED_ANNOTATION, Thing,
+};
+use tidegate_model::Timestamp;
+use tidegate_plan::{
+    ObjectId, SecretStep, THING_LABEL, WantedSecret, channel_status, secret_step, thing_changes_at, thing_status,
+};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::intake::key_secret;
+use crate::lease::{Leadership, WRITE_MAX};
+use crate::metrics::Metrics;
+use crate::state::{State, Subject};
+
+/// The field manager of everything that the operator writes.
+pub const FIELD_MANAGER: &str = "tidegate";
+/// How soon an object is looked at again when it could not be written.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How soon a name that is in use is looked at again.
+const CONFLICT_AGAIN: Duration = Duration::from_secs(10);
+/// Objects that are written at once.
+pub const AT_ONCE: usize = 8;
+
+/// Writes what there is to write.
+pub struct Writer {
+    /// What is known.
+    pub state: Arc<State>,
+    /// The API server.
+    pub client: Client,
+    /// Whether it may write.
+    pub leadership: Leadership,
+    /// The broker's exchange, for the status of Channels.
+    pub exchange: String,
+    /// When the next write may begin.
+    pub pace: tokio::sync::Mutex<Interval>,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+/// At most so many writes in a second.
+#[must_use]
+pub fn pace(writes_per_second: u32) -> tokio::sync::Mutex<Interval> {
+    let mut interval = tokio::time::interval(Duration::from_secs(1) / writes_per_second.max(1));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::sync::Mutex::new(interval)
+}
+
+/// What came of a write.
+enum Written {
+    Done,
+    /// The lease is not held, or the object changed meanwhile: look again.
+    Again,
+}
+
+impl Writer {
+    /// Looks at objects for ever; several of these may run.
+    pub async fn run(self: Arc<Self>) {
+        let mut leadership = self.leadership.clone();
+        loop {
+            leadership.held().await;
+            let subject = self.state.next_subject(now).await;
+            let outcome = match &subject {
+                Subject::Thing(id) => self.thing(id, &subject).await,
+                Subject::Channel(id) => self.channel(id, &subject).await,
+            };
+            match outcome {
+                Ok(Written::Done) => {}
+                Ok(Written::Again) => self.state.look_again(subject, now() + RETRY_AFTER),
+                Err(error) => {
+                    self.metrics.failed_writes.inc();
+                    tracing::warn!(?subject, error = &error as &dyn std::error::Error, "cannot write, trying again");
+                    self.state.look_again(subject, now() + RETRY_AFTER);
+                }
+            }
+        }
+    }
+
+    async fn thing(&self, id: &ObjectId, subject: &Subject) -> Result<Written, Error> {
+        let Some(thing) = self.state.known().compiler.thing(id).cloned() else { return Ok(Written::Done) };
+        if thing.metadata.deletion_timestamp.is_none()
+            && let Written::Again = self.generated_secret(id, &thing).await?
+        {
+            return Ok(Written::Again);
+        }
+        let (wanted, found) = {
+            let mut known = self.state.known();
+            let programmed = match known.programmed(subject, now()) {
+                Ok(programmed) => programmed,
+                Err(too_early_until) => {
+                    drop(known);
+                    self.state.look_again(subject.clone(), too_early_until);
+                    return Ok(Written::Done);
+                }
+            };
+            let (Some(thing), Some(outcome)) = (known.compiler.thing(id), known.compiler.thing_outcome(id)) else {
+                return Ok(Written::Done);
+            };
+            let conflict = known.conflicts.contains(id);
+            let wanted = thing_status(thing, &outcome, conflict, programmed, time());
+            let found = thing.status.clone();
+            let at = thing_changes_at(&outcome, timestamp());
+            drop(known);
+            if let Some(at) = at {
+                let span = at.saturating_since(timestamp()) + Duration::from_millis(10);
+                self.state.look_again(subject.clone(), now() + span.min(Duration::from_secs(24 * 60 * 60)));
+            }
+            (wanted, found)
+        };
+        if found.as_ref() == Some(&wanted) {
+            return Ok(Written::Done);
+        }
+        self.status::<Thing>(id, "Thing", &wanted).await
+    }
+
+    async fn channel(&self, id: &ObjectId, subject: &Subject) -> Result<Written, Error> {
+        let (wanted, found) = {
+            let mut known = self.state.known();
+            let programmed = match known.programmed(subject, now()) {
+                Ok(programmed) => programmed,
+                Err(too_early_until) => {
+                    drop(known);
+                    self.state.look_again(subject.clone(), too_early_until);
+                    return Ok(Written::Done);
+                }
+            };
+            let (Some(channel), Some(outcome)) = (known.compiler.channel(id), known.compiler.channel_outcome(id))
+            else {
+                return Ok(Written::Done);
+            };
+            (channel_status(channel, &outcome, &self.exchange, programmed, time()), channel.status.clone())
+        };
+        if found.as_ref() == Some(&wanted) {
+            return Ok(Written::Done);
+        }
+        self.status::<Channel>(id, "Channel", &wanted).await
+    }
+
+    /// Whether a write may begin; waits for its turn.
+    async fn may_write(&self) -> bool {
+        self.pace.lock().await.tick().await;
+        self.leadership.is_held()
+    }
+
+    async fn status<K>(&self, id: &ObjectId, kind: &str, status: &impl Serialize) -> Result<Written, Error>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        if !self.may_write().await {
+            return Ok(Written::Again);
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), &id.namespace);
+        let patch = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": &*id.name}, "status": status});
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        match in_time(api.patch_status(&id.name, &params, &Patch::Apply(&patch))).await {
+            Ok(_) => {
+                self.metrics.status_writes.inc();
+                Ok(Written::Done)
+            }
+            // It is gone: the watch will say so too.
+            Err(Error::Api(status)) if status.is_not_found() => Ok(Written::Done),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes or mends the Secret of a generated key.
+    async fn generated_secret(&self, id: &ObjectId, thing: &Thing) -> Result<Written, Error> {
+        let Some(name) = thing.spec.credentials.generated_secret(&id.name) else {
+            self.state.known().conflicts.remove(id);
+            return Ok(Written::Done);
+        };
+        let secret_id = ObjectId::new(&id.namespace, &name);
+        let seen = self.state.known().compiler.secret(&secret_id).cloned();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &id.namespace);
+        match secret_step(thing, seen.as_ref(), time(), random) {
+            SecretStep::Leave => {
+                self.state.known().conflicts.remove(id);
+                Ok(Written::Done)
+            }
+            SecretStep::Conflict => {
+                self.conflict(id);
+                Ok(Written::Done)
+            }
+            SecretStep::Create(wanted) => self.create(&api, id, thing, &name, wanted).await,
+            SecretStep::Update(_) => self.update(&api, id, thing, &name).await,
+        }
+    }
+
+    fn conflict(&self, id: &ObjectId) {
+        self.state.known().conflicts.insert(id.clone());
+        self.state.look_again(Subject::Thing(id.clone()), now() + CONFLICT_AGAIN);
+    }
+
+    async fn create(
+        &self,
+        api: &Api<Secret>,
+        id: &ObjectId,
+        thing: &Thing,
+        name: &str,
+        wanted: WantedSecret,
+    ) -> Result<Written, Error> {
+        if !self.may_write().await {
+            return Ok(Written::Again);
+        }
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let mut secret = Secret { metadata, type_: Some("Opaque".to_owned()), ..Secret::default() };
+        put(&mut secret, thing, wanted);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match in_time(api.create(&params, &secret)).await {
+            Ok(_) => {
+                self.metrics.keys_generated.inc();
+                self.state.known().conflicts.remove(id);
+                Ok(Written::Done)
+            }
+            // Either it is not ours, or the watch has not brought it yet.
+            Err(Error::Api(status)) if status.is_already_exists() => self.update(api, id, thing, name).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn update(&self, api: &Api<Secret>, id: &ObjectId, thing: &Thing, name: &str) -> Result<Written, Error> {
+        let Some(mut secret) = in_time(api.get_opt(name)).await? else { return Ok(Written::Again) };
+        match secret_step(thing, Some(&key_secret(&secret)), time(), random) {
+            SecretStep::Leave | SecretStep::Create(_) => {
+                self.state.known().conflicts.remove(id);
+                return Ok(Written::Done);
+            }
+            SecretStep::Conflict => {
+                self.conflict(id);
+                return Ok(Written::Done);
+            }
+            SecretStep::Update(wanted) => put(&mut secret, thing, wanted),
+        }
+        if !self.may_write().await {
+            return Ok(Written::Again);
+        }
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match in_time(api.replace(name, &params, &secret)).await {
+            Ok(_) => {
+                self.state.known().conflicts.remove(id);
+                Ok(Written::Done)
+            }
+            Err(Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(Written::Again),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Puts what is ours into a Secret, and leaves what is others'.
+fn put(secret: &mut Secret, thing: &Thing, wanted: WantedSecret) {
+    let WantedSecret { key, previous, rotated } = wanted;
+    let data = secret.data.get_or_insert_default();
+    data.insert(KEY_ENTRY.to_owned(), ByteString(key));
+    let annotations = secret.metadata.annotations.get_or_insert_default();
+    match previous {
+        Some((previous, end)) => {
+            data.insert(PREVIOUS_KEY_ENTRY.to_owned(), ByteString(previous));
+            annotations.insert(PREVIOUS_KEY_NOT_AFTER_ANNOTATION.to_owned(), end);
+        }
+        None => {
+            data.remove(PREVIOUS_KEY_ENTRY);
+            annotations.remove(PREVIOUS_KEY_NOT_AFTER_ANNOTATION);
+        }
+    }
+    match rotated {
+        Some(rotated) => drop(annotations.insert(ROTATED_ANNOTATION.to_owned(), rotated)),
+        None => drop(annotations.remove(ROTATED_ANNOTATION)),
+    }
+    let labels = secret.metadata.labels.get_or_insert_default();
+    labels.insert(CREDENTIALS_LABEL.to_owned(), "true".to_owned());
+    labels.extend(thing.metadata.name.clone().map(|name| (THING_LABEL.to_owned(), name)));
+    let owners = secret.metadata.owner_references.get_or_insert_default();
+    owners.retain(|owner| owner.kind != "Thing");
+    owners.push(OwnerReference {
+        api_version: API_VERSION.to_owned(),
+        kind: "Thing".to_owned(),
+        name: thing.metadata.name.clone().unwrap_or_default(),
+        uid: thing.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(false),
+        block_owner_deletion: Some(false),
+    });
+}
+
+/// Bounds a call: the client alone would try for minutes.
+async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(WRITE_MAX, call).await {
+        Ok(outcome) => outcome,
+        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
+}
+
+fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    bytes
+}
+
+fn time() -> jiff::Timestamp {
+    // A condition's time has whole seconds; a status that is read back must be equal to what was written.
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+fn timestamp() -> Timestamp {
+    Timestamp::from_nanos(u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0))
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is written is paced by the clock of this process")]
+fn now() -> Instant {
+    Instant::now()
+}
