@@ -15,11 +15,11 @@ const MEMORY: &str = "memory:";
 
 /// The broker that the options ask for; it connects on its own.
 pub(crate) fn start(options: &Options, registry: &mut Registry) -> Result<Arc<dyn Broker>> {
-    let url = match &options.broker_file {
-        Some(_) if options.broker != MEMORY => bail!("--broker and --broker-file: one of them is enough"),
-        Some(path) => UrlSource::File(path.clone()),
-        None if options.broker == MEMORY => return Ok(Arc::new(MemoryBroker::new(QueueLimits::default(), registry))),
-        None => UrlSource::Fixed(options.broker.clone()),
+    let url = match (&options.broker, &options.broker_file) {
+        (Some(_), Some(_)) => bail!("--broker and --broker-file: one of them is enough"),
+        (None, Some(path)) => UrlSource::File(path.clone()),
+        (Some(url), None) if url != MEMORY => UrlSource::Fixed(url.clone()),
+        (Some(_) | None, None) => return Ok(Arc::new(MemoryBroker::new(QueueLimits::default(), registry))),
     };
     let ca_pem = match &options.broker_ca {
         Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("--broker-ca {}", path.display()))?),

@@ -1,14 +1,72 @@
-//! From the folder of manifests to the grant table in force.
+//! Where grants come from: a folder of manifests, or the operator's stream.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use prometheus_client::registry::Registry;
 use tidegate_bridge::Grants;
+use tidegate_daemon::{self as daemon, admin::Readiness};
+use tidegate_grants_client::{CacheOptions, GrantStream, GrantStreamOptions};
 use tidegate_manifests::Manifests;
 use tidegate_model::{Generation, GrantTableBuilder, TableContents};
 use tokio::sync::watch;
+
+use crate::options::Options;
+
+/// Where grants come from, opened.
+pub(crate) enum Source {
+    /// A folder, and what tells of its changes.
+    Manifests(Box<ManifestGrants>, watch::Receiver<u64>),
+    /// The operator's stream, which runs by itself.
+    Stream(Arc<GrantStream>),
+}
+
+/// Opens the source that the options ask for.
+pub(crate) fn open(options: &Options, grants: &Arc<Grants>, registry: &mut Registry) -> Result<Source> {
+    if let Some(folder) = &options.manifests {
+        let manifests = Manifests::open(folder).context("--manifests")?;
+        let changes = daemon::watch::watch(vec![folder.clone()]);
+        return Ok(Source::Manifests(Box::new(ManifestGrants::new(manifests, Arc::clone(grants))), changes));
+    }
+    let given = |option: &Option<PathBuf>| option.clone().unwrap_or_default();
+    let cache = options.grants_cache.clone();
+    let options = GrantStreamOptions {
+        url: options.grants.clone().unwrap_or_default().trim_end_matches('/').to_owned(),
+        ca: given(&options.grants_ca),
+        token: given(&options.grants_token),
+        cache: cache.map(|folder| CacheOptions { folder, key: given(&options.grants_cache_key) }),
+        staleness_max: options.grants_max_staleness.0,
+    };
+    Ok(Source::Stream(GrantStream::start(options, grants, registry)?))
+}
+
+impl Source {
+    /// Puts grants in force, and again at every change; `readiness` says whether there are any.
+    pub(crate) fn run(self, readiness: &Readiness, condition: &'static str) -> Result<()> {
+        match self {
+            Self::Manifests(mut manifests, changes) => {
+                manifests.reload()?;
+                readiness.set(condition, true);
+                tokio::spawn(manifests.follow(changes));
+            }
+            Self::Stream(stream) => {
+                let (mut table, readiness) = (stream.table(), readiness.clone());
+                tokio::spawn(async move {
+                    loop {
+                        readiness.set(condition, table.borrow_and_update().is_some());
+                        if table.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Puts what the folder says in force, and again at every change. Logs each finding once, until it is mended.
 pub(crate) struct ManifestGrants {

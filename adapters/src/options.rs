@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::{Listen, Span};
 use tidegate_daemon::telemetry::LogFormat;
@@ -42,11 +42,35 @@ pub(crate) struct Options {
 
     /// Read Things, Channels and Secrets from the YAML files below this folder, and again when they change
     #[arg(long, value_name = "DIR", env = "TIDEGATE_MANIFESTS")]
-    pub(crate) manifests: PathBuf,
+    pub(crate) manifests: Option<PathBuf>,
 
-    /// The broker: `memory:`, or an `amqp://` or `amqps://` URL
-    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true, default_value = "memory:")]
-    pub(crate) broker: String,
+    /// Take grants from the operator's stream at this URL: https://host:port
+    #[arg(long, value_name = "URL", env = "TIDEGATE_GRANTS")]
+    pub(crate) grants: Option<String>,
+
+    /// The CA that signed the operator's certificate, PEM; read again at each connection
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CA")]
+    pub(crate) grants_ca: Option<PathBuf>,
+
+    /// The token to show to the operator; read again at each request
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_TOKEN")]
+    pub(crate) grants_token: Option<PathBuf>,
+
+    /// Keep the last table in this folder, for a start while the operator is away
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_GRANTS_CACHE", requires = "grants_cache_key")]
+    pub(crate) grants_cache: Option<PathBuf>,
+
+    /// A file with a secret of at least 32 bytes, by which the kept table is known as written here
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CACHE_KEY", requires = "grants_cache")]
+    pub(crate) grants_cache_key: Option<PathBuf>,
+
+    /// How long the last table counts while the operator is away; 0s for ever. Beyond it everyone is refused
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_GRANTS_MAX_STALENESS", default_value = "24h")]
+    pub(crate) grants_max_staleness: Span,
+
+    /// The broker: `memory:` (the default with --manifests), or an `amqp://` or `amqps://` URL
+    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true)]
+    pub(crate) broker: Option<String>,
 
     /// A file that holds the broker's URL; read again at each connection
     #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_FILE")]
@@ -135,6 +159,17 @@ impl Options {
             self.http_bodies_bytes_max >= BODIES_BYTES_MIN,
             "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
         );
+        match (&self.manifests, &self.grants) {
+            (None, None) => bail!("--manifests or --grants: one of them is needed"),
+            (Some(_), Some(_)) => bail!("--manifests and --grants: one of them is enough"),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        if self.grants.is_some() {
+            ensure!(self.grants_ca.is_some(), "--grants-ca: is needed with --grants");
+            ensure!(self.grants_token.is_some(), "--grants-token: is needed with --grants");
+            let named = self.broker.is_some() || self.broker_file.is_some();
+            ensure!(named, "--broker or --broker-file: is needed with --grants");
+        }
         ensure!(self.connections_max > 0, "--connections-max: at least 1 is needed");
         Ok(())
     }

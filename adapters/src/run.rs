@@ -7,19 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, BridgeParts, Broker, Grants, SystemClock};
+use tidegate_daemon::Exit;
 use tidegate_daemon::admin::{self, Readiness};
 use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
 use tidegate_daemon::tls::{Tls, TlsFiles};
-use tidegate_daemon::{Exit, watch};
 use tidegate_http::{HttpFace, HttpLimits};
-use tidegate_manifests::Manifests;
 use tokio::net::TcpListener;
 
-use crate::broker;
-use crate::grants::ManifestGrants;
 use crate::options::Options;
+use crate::{broker, grants};
 
 /// The condition that a table is in force.
 const GRANTS_LOADED: &str = "grants loaded";
@@ -52,15 +50,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     // Everything that can be wrong with the configuration comes before the first port is bound.
     options.check().or_end(Exit::Configuration)?;
-    let manifests = Manifests::open(&options.manifests).context("--manifests").or_end(Exit::Configuration)?;
-    let changes = watch::watch(vec![options.manifests.clone()]);
     let tls = tls(&options).or_end(Exit::Configuration)?;
     let broker = broker::start(&options, &mut registry).or_end(Exit::Configuration)?;
 
     let grants = Arc::new(Grants::new());
-    let mut source = ManifestGrants::new(manifests, Arc::clone(&grants));
-    source.reload().or_end(Exit::Bug)?;
-    readiness.set(GRANTS_LOADED, true);
+    let source = grants::open(&options, &grants, &mut registry).or_end(Exit::Configuration)?;
+    source.run(&readiness, GRANTS_LOADED).or_end(Exit::Bug)?;
 
     let parts = BridgeParts {
         grants,
@@ -100,8 +95,6 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
         tokio::spawn(listen::serve(listener, tls, listen_limits, drain.clone(), serve));
     }
-    tokio::spawn(source.follow(changes));
-
     wait_for_broker(&*broker, &readiness, &drain, options.broker_timeout.0).await?;
     drain.draining().await;
     face.drain();

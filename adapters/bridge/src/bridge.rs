@@ -69,12 +69,16 @@ impl Bridge {
         self.parts.clock.now()
     }
 
-    /// Who shows this credential.
+    /// Who shows this credential. A key that nobody is known by may be looked up first.
     ///
     /// # Errors
     /// [`Refusal::Unauthenticated`].
-    pub fn authenticate(&self, credential: &Credential<'_>) -> Result<Principal, Refusal> {
-        self.parts.grants.table().authenticate(credential, self.now())
+    pub async fn authenticate(&self, credential: &Credential<'_>) -> Result<Principal, Refusal> {
+        let known = self.parts.grants.table().authenticate(credential, self.now());
+        if known.is_err() && self.parts.grants.missed(credential.key_hash()).await {
+            return self.parts.grants.table().authenticate(credential, self.now());
+        }
+        known
     }
 
     /// The right to publish to `topic`.

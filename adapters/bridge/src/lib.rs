@@ -16,6 +16,6 @@ mod subscription;
 pub use bridge::{Bridge, BridgeParts, Draft};
 pub use clock::{Clock, SystemClock};
 pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits};
-pub use grants::{GrantSource, Grants, StaleTable};
+pub use grants::{GrantSource, Grants, KeyLookup, Session, StaleTable};
 pub use port::{BoxFuture, Broker, Delivery, Publication, Publisher, Receipt, Subscriber, Unavailable};
 pub use subscription::{Subscription, SubscriptionEnd, SubscriptionEvent};

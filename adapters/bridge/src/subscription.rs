@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::fanout::{DeliveryQueue, QueueEvent};
-use crate::grants::GrantSource;
+use crate::grants::{GrantSource, Session};
 use crate::metrics::{EndLabels, Metrics, ProtocolLabels};
 use crate::port::Delivery;
 
@@ -47,12 +47,14 @@ pub(crate) struct SubscriptionParts {
 pub struct Subscription {
     parts: SubscriptionParts,
     ended: Option<SubscriptionEnd>,
+    _session: Session,
 }
 
 impl Subscription {
     pub(crate) fn new(parts: SubscriptionParts) -> Self {
         parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(parts.protocol)).inc();
-        Self { parts, ended: None }
+        let session = parts.grants.open_session(parts.principal.clone(), parts.filter.clone());
+        Self { parts, ended: None, _session: session }
     }
 
     /// Waits for the next event. A withdrawn right is told before anything that is still queued. Nothing is lost when

@@ -43,7 +43,7 @@ impl HttpFace {
     async fn prepare(&self, path: &str, head: &Parts, body: &mut Body) -> Result<Ready, Problem> {
         let query = head.uri.query();
         let topic = Topic::parse_path(path, &self.limits.topic)?;
-        let principal = self.bridge.authenticate(&Shown::read(&head.headers, query)?.credential())?;
+        let principal = self.bridge.authenticate(&Shown::read(&head.headers, query)?.credential()).await?;
         let permit = self.bridge.permit(&principal, topic)?;
         let expires_in = query::expiry(query)?;
         query::qos(query)?;

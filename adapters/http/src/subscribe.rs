@@ -23,7 +23,7 @@ impl HttpFace {
     pub(crate) async fn subscribe(self: &Arc<Self>, path: &str, head: &Parts) -> Result<Response<Body>, Problem> {
         let filter = TopicFilter::parse_path(path, &self.limits.topic)?;
         let shown = Shown::read(&head.headers, head.uri.query())?;
-        let principal = self.bridge.authenticate(&shown.credential())?;
+        let principal = self.bridge.authenticate(&shown.credential()).await?;
         query::no_history(head.uri.query())?;
         if !accepts_events(&head.headers) {
             self.bridge.may_subscribe(&principal, filter)?;

@@ -20,6 +20,12 @@ pub enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
+    /// The hash of the key that is shown.
+    #[must_use]
+    pub fn key_hash(&self) -> KeyHash {
+        KeyHash::of(self.key())
+    }
+
     pub(crate) const fn key(&self) -> &'a [u8] {
         match *self {
             Self::Key(key) | Self::ThingKey { key, .. } => key,

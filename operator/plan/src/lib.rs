@@ -11,6 +11,7 @@ mod keys;
 mod objects;
 mod status;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -149,11 +150,9 @@ fn distinct<O: Object + Serialize>(objects: Vec<O>, findings: &mut Vec<Finding>)
     ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut named = BTreeMap::new();
     for (_, object) in ranked {
-        let id = ObjectId::of(object.metadata());
-        if named.contains_key(&id) {
-            findings.push(another_has_the_name(O::KIND, &id));
-        } else {
-            named.insert(id, object);
+        match named.entry(ObjectId::of(object.metadata())) {
+            Entry::Occupied(taken) => findings.push(another_has_the_name(O::KIND, taken.key())),
+            Entry::Vacant(free) => drop(free.insert(object)),
         }
     }
     named

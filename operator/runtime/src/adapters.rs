@@ -10,7 +10,7 @@ use tokio::time::Instant;
 const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// One process of an adapter, by the number that it drew.
-pub type Instance = String;
+pub(crate) type Instance = String;
 
 #[derive(Debug)]
 struct Adapter {
@@ -22,7 +22,7 @@ struct Adapter {
 
 /// Who is here.
 #[derive(Debug, Default)]
-pub struct Adapters {
+pub(crate) struct Adapters {
     last_stream: u64,
     by_instance: BTreeMap<Instance, Adapter>,
     ever_acknowledged: bool,
@@ -30,7 +30,7 @@ pub struct Adapters {
 
 impl Adapters {
     /// A stream of its own for an adapter, which replaces the one that it had. What it acknowledged before stands.
-    pub fn open(&mut self, instance: Instance) -> u64 {
+    pub(crate) fn open(&mut self, instance: Instance) -> u64 {
         self.last_stream += 1;
         let stream = self.last_stream;
         let acknowledged = self.by_instance.get(&instance).and_then(|adapter| adapter.acknowledged);
@@ -39,7 +39,7 @@ impl Adapters {
     }
 
     /// Whether there is such a stream, which now has that table.
-    pub fn acknowledge(&mut self, stream: u64, cursor: Cursor) -> bool {
+    pub(crate) fn acknowledge(&mut self, stream: u64, cursor: Cursor) -> bool {
         let adapter = self.by_instance.values_mut().find(|adapter| adapter.stream == stream);
         let Some(adapter) = adapter else { return false };
         adapter.acknowledged = adapter.acknowledged.max(Some(cursor));
@@ -48,7 +48,7 @@ impl Adapters {
     }
 
     /// The stream is closed.
-    pub fn close(&mut self, stream: u64, now: Instant) {
+    pub(crate) fn close(&mut self, stream: u64, now: Instant) {
         if let Some(adapter) = self.by_instance.values_mut().find(|adapter| adapter.stream == stream) {
             adapter.closed = Some(now);
         }
@@ -56,25 +56,25 @@ impl Adapters {
 
     /// Whether any adapter has acknowledged anything since this process began.
     #[must_use]
-    pub const fn ever_acknowledged(&self) -> bool {
+    pub(crate) const fn ever_acknowledged(&self) -> bool {
         self.ever_acknowledged
     }
 
     /// The table that every adapter has at least. One that has none yet serves nobody and does not count.
     #[must_use]
-    pub fn least(&self) -> Option<Cursor> {
+    pub(crate) fn least(&self) -> Option<Cursor> {
         self.by_instance.values().filter_map(|adapter| adapter.acknowledged).min()
     }
 
     /// The same at `now`, when some may be gone for good.
-    pub fn least_at(&mut self, now: Instant) -> Option<Cursor> {
+    pub(crate) fn least_at(&mut self, now: Instant) -> Option<Cursor> {
         self.by_instance.retain(|_, adapter| adapter.closed.is_none_or(|at| now < at + GONE_AFTER));
         self.least()
     }
 
     /// How many have an open stream.
     #[must_use]
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.by_instance.values().filter(|adapter| adapter.closed.is_none()).count()
     }
 }

@@ -24,7 +24,7 @@ const ANNOUNCED_BEFORE_END: Duration = Duration::from_secs(122 * 24 * 60 * 60);
 /// How long a successor is announced before it signs.
 const ANNOUNCED_FOR: Duration = DAY;
 /// How long a server's certificate is good; a new one is made at half of it.
-pub const SERVING_DAYS: u32 = 14;
+pub(crate) const SERVING_DAYS: u32 = 14;
 
 /// The entries of the Secret.
 const CERT: &str = "tls.crt";
@@ -40,11 +40,11 @@ const PREVIOUS_CERT: &str = "previous.crt";
 const PREVIOUS_NOT_AFTER: &str = "previous-not-after";
 
 /// The data of the Secret that holds the authority.
-pub type Entries = BTreeMap<String, Vec<u8>>;
+pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
 
 /// Why there is no authority to sign with.
 #[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
+pub(crate) enum AuthorityError {
     /// The Secret lacks an entry, or holds something else in it. Never says what it holds.
     #[error("the entry {0} of the authority's Secret is missing or unusable")]
     Entry(&'static str),
@@ -60,7 +60,7 @@ pub enum AuthorityError {
 ///
 /// # Errors
 /// When a certificate cannot be made.
-pub fn renewed(entries: &Entries, now: Timestamp) -> Result<Option<Entries>, AuthorityError> {
+pub(crate) fn renewed(entries: &Entries, now: Timestamp) -> Result<Option<Entries>, AuthorityError> {
     let mut renewed = entries.clone();
     let ends = |entries: &Entries, name: &'static str| instant(entries, name).unwrap_or(Timestamp::from_secs(0));
     let usable = text(&renewed, CERT).is_ok() && key(&renewed, KEY).is_ok() && ends(&renewed, NOT_AFTER) > now;
@@ -99,7 +99,7 @@ pub fn renewed(entries: &Entries, now: Timestamp) -> Result<Option<Entries>, Aut
 ///
 /// # Errors
 /// When the Secret holds no authority, or no certificate can be made of it.
-pub fn identity(entries: &Entries, names: &[String], now: Timestamp) -> Result<ServerConfig, AuthorityError> {
+pub(crate) fn identity(entries: &Entries, names: &[String], now: Timestamp) -> Result<ServerConfig, AuthorityError> {
     let issuer = Issuer::new(authority_params(now), key(entries, KEY)?);
     let mut params = CertificateParams::new(names.to_vec()).map_err(AuthorityError::Make)?;
     params.distinguished_name = named("Tidegate grants");

@@ -26,16 +26,16 @@ const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
 /// The name of an adapter's process, as far as its token tells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The user: `system:serviceaccount:<namespace>:<name>`.
-    pub user: String,
+    pub(crate) user: String,
     /// The pod, where the token is bound to one.
-    pub pod: Option<String>,
+    pub(crate) pod: Option<String>,
 }
 
 /// Why a caller gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denial {
+pub(crate) enum Denial {
     /// The token is none, has ended, or is meant for somebody else.
     #[error("the token is not valid for the grant stream")]
     Unauthenticated,
@@ -48,7 +48,7 @@ pub enum Denial {
 }
 
 /// Checks callers against the API server.
-pub struct Callers {
+pub(crate) struct Callers {
     client: Client,
     audience: String,
     /// By the hash of the token.
@@ -63,7 +63,7 @@ struct Remembered {
 impl Callers {
     /// Checks tokens of this audience.
     #[must_use]
-    pub fn new(client: Client, audience: String) -> Self {
+    pub(crate) fn new(client: Client, audience: String) -> Self {
         Self { client, audience, known: Mutex::default() }
     }
 
@@ -72,7 +72,7 @@ impl Callers {
     ///
     /// # Errors
     /// [`Denial`].
-    pub async fn check(&self, token: &str) -> Result<Caller, Denial> {
+    pub(crate) async fn check(&self, token: &str) -> Result<Caller, Denial> {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
             return Err(Denial::Unauthenticated);
         }

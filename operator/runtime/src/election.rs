@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 /// How long each step may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ElectionTimes {
+pub(crate) struct ElectionTimes {
     /// How long a lease that is not renewed still stands.
-    pub lease_duration: Duration,
+    pub(crate) lease_duration: Duration,
     /// How long the holder tries to renew before it gives up. Shorter than `lease_duration` by more than a write may
     /// take, so that its last write has ended before the next holder's first.
-    pub renew_deadline: Duration,
+    pub(crate) renew_deadline: Duration,
     /// How often the lease is looked at.
-    pub retry_period: Duration,
+    pub(crate) retry_period: Duration,
 }
 
 impl Default for ElectionTimes {
@@ -31,20 +31,20 @@ impl Default for ElectionTimes {
 
 /// The lease as the API server has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeaseRecord {
+pub(crate) struct LeaseRecord {
     /// Who holds it; nobody when empty.
-    pub holder: String,
+    pub(crate) holder: String,
     /// How long it stands without renewal, as its holder says.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// Changes with each write.
-    pub resource_version: String,
+    pub(crate) resource_version: String,
     /// How often it changed hands.
-    pub transitions: i32,
+    pub(crate) transitions: i32,
 }
 
 /// What to write to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// Make the lease, held by us.
     Create,
     /// Take it over; only if it is still as it was seen.
@@ -63,7 +63,7 @@ pub enum Attempt {
 
 /// One candidate's view.
 #[derive(Debug)]
-pub struct Election {
+pub(crate) struct Election {
     identity: String,
     times: ElectionTimes,
     observed: Option<(LeaseRecord, Instant)>,
@@ -73,12 +73,12 @@ pub struct Election {
 impl Election {
     /// A candidate that has seen nothing yet.
     #[must_use]
-    pub const fn new(identity: String, times: ElectionTimes) -> Self {
+    pub(crate) const fn new(identity: String, times: ElectionTimes) -> Self {
         Self { identity, times, observed: None, held_since_renewal: None }
     }
 
     /// What to do about the lease as it was just read.
-    pub fn handle_lease(&mut self, lease: Option<LeaseRecord>, now: Instant) -> Attempt {
+    pub(crate) fn handle_lease(&mut self, lease: Option<LeaseRecord>, now: Instant) -> Attempt {
         let Some(lease) = lease else { return Attempt::Create };
         if self.observed.as_ref().is_none_or(|(seen, _)| *seen != lease) {
             self.observed = Some((lease.clone(), now));
@@ -94,20 +94,20 @@ impl Election {
     }
 
     /// The write went through; `begun` is when it was sent, since it counts from there.
-    pub fn handle_written(&mut self, lease: LeaseRecord, begun: Instant) {
+    pub(crate) fn handle_written(&mut self, lease: LeaseRecord, begun: Instant) {
         self.observed = Some((lease, begun));
         self.held_since_renewal = Some(begun);
     }
 
     /// Until when this candidate may write, if it holds the lease.
     #[must_use]
-    pub fn held_until(&self) -> Option<Instant> {
+    pub(crate) fn held_until(&self) -> Option<Instant> {
         self.held_since_renewal.map(|renewed| renewed + self.times.renew_deadline)
     }
 
     /// Whether the lease was held and could not be renewed in time.
     #[must_use]
-    pub fn is_lost(&self, now: Instant) -> bool {
+    pub(crate) fn is_lost(&self, now: Instant) -> bool {
         self.held_until().is_some_and(|until| now >= until)
     }
 }

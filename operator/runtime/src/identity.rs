@@ -20,17 +20,17 @@ const FIRST_LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Where the authority lies, and the names of this server.
 #[derive(Clone, Debug)]
-pub struct IdentityOptions {
+pub(crate) struct IdentityOptions {
     /// The operator's namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The Secret's name.
-    pub secret: String,
+    pub(crate) secret: String,
     /// DNS names and addresses.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// Keeps the identity.
-pub struct Identity {
+pub(crate) struct Identity {
     api: Api<Secret>,
     options: IdentityOptions,
     leadership: Leadership,
@@ -41,13 +41,13 @@ pub struct Identity {
 impl Identity {
     /// Of this server; nothing is read yet.
     #[must_use]
-    pub fn new(client: Client, options: IdentityOptions, leadership: Leadership) -> Self {
+    pub(crate) fn new(client: Client, options: IdentityOptions, leadership: Leadership) -> Self {
         let api = Api::namespaced(client, &options.namespace);
         Self { api, options, leadership, made: None }
     }
 
     /// The first certificate, as soon as there is an authority: the holder of the lease makes it.
-    pub async fn first(&mut self) -> Tls {
+    pub(crate) async fn first(&mut self) -> Tls {
         loop {
             match self.look().await {
                 Ok(Some(config)) => return Tls::of(config),
@@ -59,7 +59,7 @@ impl Identity {
     }
 
     /// Renews the authority and the certificate for ever.
-    pub async fn keep(mut self, tls: Tls) {
+    pub(crate) async fn keep(mut self, tls: Tls) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             match self.look().await {

@@ -13,16 +13,16 @@ use crate::state::{Known, State};
 use crate::watches::{Change, Seen};
 
 /// Changes of one kind that wait to be taken in.
-pub const WAITING_MAX: usize = 256;
+pub(crate) const WAITING_MAX: usize = 256;
 
 /// The changes of every kind.
-pub struct Changes {
+pub(crate) struct Changes {
     /// Of Things.
-    pub things: mpsc::Receiver<Change<Thing>>,
+    pub(crate) things: mpsc::Receiver<Change<Thing>>,
     /// Of Channels.
-    pub channels: mpsc::Receiver<Change<Channel>>,
+    pub(crate) channels: mpsc::Receiver<Change<Channel>>,
     /// Of Secrets with the label.
-    pub secrets: mpsc::Receiver<Change<Secret>>,
+    pub(crate) secrets: mpsc::Receiver<Change<Secret>>,
 }
 
 /// Which kinds were listed once.
@@ -34,7 +34,7 @@ struct Listed {
 }
 
 /// Takes in changes for ever. What comes together is settled together.
-pub async fn run(mut changes: Changes, state: &State, now: impl Fn() -> Instant) {
+pub(crate) async fn run(mut changes: Changes, state: &State, now: impl Fn() -> Instant) {
     let mut listed = Listed::default();
     let (mut things, mut channels, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     loop {
@@ -167,7 +167,7 @@ impl Observed for Secret {
 
 /// A Secret as far as keys are concerned.
 #[must_use]
-pub fn key_secret(secret: &Secret) -> KeySecret {
+pub(crate) fn key_secret(secret: &Secret) -> KeySecret {
     let metadata = &secret.metadata;
     let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name));
     let entries = secret.data.iter().flatten().map(|(name, value)| (name.clone(), value.0.clone())).collect();

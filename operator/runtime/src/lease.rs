@@ -14,21 +14,21 @@ use crate::election::{Attempt, Election, ElectionTimes, LeaseRecord};
 
 /// How long one write to the API server may take. With [`ElectionTimes`] it makes sure that a holder's last write has
 /// ended before the next holder's first: 10 s until it gives up, and 4 s, are less than 15 s.
-pub const WRITE_MAX: Duration = Duration::from_secs(4);
+pub(crate) const WRITE_MAX: Duration = Duration::from_secs(4);
 
 /// The right to write, asked before each write. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Leadership(watch::Receiver<Option<Instant>>);
+pub(crate) struct Leadership(watch::Receiver<Option<Instant>>);
 
 impl Leadership {
     /// Whether this process may begin a write now that takes [`WRITE_MAX`] at most.
     #[must_use]
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.0.borrow().is_some_and(|until| now() < until)
     }
 
     /// Waits until the lease is held.
-    pub async fn held(&mut self) {
+    pub(crate) async fn held(&mut self) {
         // The sender lives as long as the process.
         let _ = self.0.wait_for(Option::is_some).await;
     }
@@ -36,15 +36,15 @@ impl Leadership {
 
 /// Where the lease lies and who asks for it.
 #[derive(Clone, Debug)]
-pub struct LeaseOptions {
+pub(crate) struct LeaseOptions {
     /// Its namespace: the operator's own.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// This process, unlike any other.
-    pub identity: String,
+    pub(crate) identity: String,
     /// How long each step may take.
-    pub times: ElectionTimes,
+    pub(crate) times: ElectionTimes,
 }
 
 /// The lease was held and is not any more: the process must end.
@@ -56,7 +56,7 @@ pub struct LeaseLost {
 }
 
 /// Competes for the lease.
-pub struct LeaseHolder {
+pub(crate) struct LeaseHolder {
     api: Api<Lease>,
     options: LeaseOptions,
     election: Election,
@@ -66,7 +66,7 @@ pub struct LeaseHolder {
 impl LeaseHolder {
     /// A candidate, and what tells the rest of the process whether it may write.
     #[must_use]
-    pub fn new(client: Client, options: LeaseOptions) -> (Self, Leadership) {
+    pub(crate) fn new(client: Client, options: LeaseOptions) -> (Self, Leadership) {
         let (until, leadership) = watch::channel(None);
         let election = Election::new(options.identity.clone(), options.times);
         let api = Api::namespaced(client, &options.namespace);
@@ -77,7 +77,7 @@ impl LeaseHolder {
     ///
     /// # Errors
     /// [`LeaseLost`] when it was held and could not be renewed.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LeaseLost> {
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LeaseLost> {
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {

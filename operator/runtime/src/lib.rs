@@ -16,4 +16,5 @@ mod state;
 mod watches;
 mod writer;
 
+pub use lease::LeaseLost;
 pub use run::{OperatorOptions, RunError, run};

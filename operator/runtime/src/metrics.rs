@@ -6,29 +6,29 @@ use prometheus_client::registry::Registry;
 
 /// Counters and gauges of one process.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Statuses that were written.
-    pub status_writes: Counter,
+    pub(crate) status_writes: Counter,
     /// Keys that were generated.
-    pub keys_generated: Counter,
+    pub(crate) keys_generated: Counter,
     /// Writes that the API server did not take.
-    pub failed_writes: Counter,
+    pub(crate) failed_writes: Counter,
     /// Things in the table.
-    pub things: Gauge,
+    pub(crate) things: Gauge,
     /// Channels in the table.
-    pub channels: Gauge,
+    pub(crate) channels: Gauge,
     /// The newest table.
-    pub cursor: Gauge,
+    pub(crate) cursor: Gauge,
     /// Adapters with an open stream.
-    pub adapters: Gauge,
+    pub(crate) adapters: Gauge,
     /// Whether this process holds the lease.
-    pub leading: Gauge,
+    pub(crate) leading: Gauge,
 }
 
 impl Metrics {
     /// New ones, in `registry`.
     #[must_use]
-    pub fn registered(registry: &mut Registry) -> Self {
+    pub(crate) fn registered(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("operator_status_writes", "Statuses that were written", metrics.status_writes.clone());
         registry.register("operator_keys_generated", "Keys that were generated", metrics.keys_generated.clone());

@@ -36,18 +36,18 @@ const STREAM_MAX: Duration = Duration::from_secs(30 * 60);
 const BODY_BYTES_MAX: usize = 1_024;
 
 /// Serves the grants that a state holds.
-pub struct GrantServer {
+pub(crate) struct GrantServer {
     /// The state.
-    pub state: Arc<State>,
+    pub(crate) state: Arc<State>,
     /// Who may have them.
-    pub callers: Callers,
+    pub(crate) callers: Callers,
     /// When to stop.
-    pub drain: Drain,
+    pub(crate) drain: Drain,
 }
 
 impl GrantServer {
     /// Serves one connection until it ends.
-    pub async fn serve_connection(self: Arc<Self>, stream: Stream) {
+    pub(crate) async fn serve_connection(self: Arc<Self>, stream: Stream) {
         let draining = self.drain.draining();
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder

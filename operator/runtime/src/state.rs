@@ -24,7 +24,7 @@ const LAGGING_AFTER: Duration = Duration::from_secs(10);
 
 /// An object that there is something to say of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
+pub(crate) enum Subject {
     /// A Thing.
     Thing(ObjectId),
     /// A Channel.
@@ -39,17 +39,17 @@ struct Changed {
 }
 
 /// What is known.
-pub struct Known {
+pub(crate) struct Known {
     /// The objects, and what follows from them.
-    pub compiler: Compiler,
+    pub(crate) compiler: Compiler,
     journal: Journal,
     /// The adapters that are here.
-    pub adapters: Adapters,
+    pub(crate) adapters: Adapters,
     /// Objects whose change is not acknowledged by all adapters yet.
     changed: BTreeMap<Subject, Changed>,
     queue: Queue,
     /// Things whose generated Secret's name is in use.
-    pub conflicts: BTreeSet<ObjectId>,
+    pub(crate) conflicts: BTreeSet<ObjectId>,
     began: Instant,
 }
 
@@ -90,7 +90,7 @@ impl Queue {
 }
 
 /// Shared by the parts of the operator.
-pub struct State {
+pub(crate) struct State {
     known: Mutex<Known>,
     /// The newest table; told to streams.
     table: watch::Sender<Cursor>,
@@ -102,7 +102,7 @@ pub struct State {
 impl State {
     /// Knows nothing yet. `epoch` is drawn at random.
     #[must_use]
-    pub fn new(epoch: Epoch, now: Instant) -> Self {
+    pub(crate) fn new(epoch: Epoch, now: Instant) -> Self {
         let known = Known {
             compiler: Compiler::new(),
             journal: Journal::new(epoch, JournalLimits::default()),
@@ -121,25 +121,25 @@ impl State {
     }
 
     /// What is known, for as long as the guard is held.
-    pub fn known(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest table, and each change of that.
     #[must_use]
-    pub fn table(&self) -> watch::Receiver<Cursor> {
+    pub(crate) fn table(&self) -> watch::Receiver<Cursor> {
         self.table.subscribe()
     }
 
     /// Whether every kind was listed once, and the change of that.
     #[must_use]
-    pub fn listed(&self) -> watch::Receiver<bool> {
+    pub(crate) fn listed(&self) -> watch::Receiver<bool> {
         self.listed.subscribe()
     }
 
     /// Works out what follows from what was observed, and tells the streams. Before everything was listed once, nothing
     /// does: half of the objects would be a table that revokes.
-    pub fn settle(&self, all_listed: bool, now: Instant) {
+    pub(crate) fn settle(&self, all_listed: bool, now: Instant) {
         if !all_listed {
             return;
         }
@@ -160,7 +160,7 @@ impl State {
     }
 
     /// An object that there is something to say of, the one that changed last first; waits until there is one.
-    pub async fn next_subject(&self, now: impl Fn() -> Instant) -> Subject {
+    pub(crate) async fn next_subject(&self, now: impl Fn() -> Instant) -> Subject {
         /// How often what waits for its time is looked at.
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         loop {
@@ -176,12 +176,12 @@ impl State {
     }
 
     /// Looks at an object once more, at `at`.
-    pub fn look_again(&self, subject: Subject, at: Instant) {
+    pub(crate) fn look_again(&self, subject: Subject, at: Instant) {
         self.known().queue.later.insert((at, subject), ());
     }
 
     /// Opens the stream of an adapter: its number, its first frames, and the table that they end with.
-    pub fn open_stream(&self, instance: Instance, resume: Option<Resume>) -> (u64, Vec<Bytes>, Cursor) {
+    pub(crate) fn open_stream(&self, instance: Instance, resume: Option<Resume>) -> (u64, Vec<Bytes>, Cursor) {
         let mut known = self.known();
         let stream = known.adapters.open(instance);
         let (frames, cursor) = known.journal.open(resume, stream);
@@ -189,18 +189,18 @@ impl State {
     }
 
     /// What an adapter that has the table of `cursor` lacks; nothing when it must begin anew.
-    pub fn since(&self, cursor: Cursor) -> Option<(Vec<Bytes>, Cursor)> {
+    pub(crate) fn since(&self, cursor: Cursor) -> Option<(Vec<Bytes>, Cursor)> {
         let known = self.known();
         Some((known.journal.since(cursor)?, known.journal.cursor()))
     }
 
     /// What is sent when nothing changed for a while.
-    pub fn heartbeat(&self) -> Bytes {
+    pub(crate) fn heartbeat(&self) -> Bytes {
         self.known().journal.heartbeat()
     }
 
     /// An adapter has the table of `cursor` in force.
-    pub fn acknowledge(&self, stream: u64, cursor: Cursor) -> bool {
+    pub(crate) fn acknowledge(&self, stream: u64, cursor: Cursor) -> bool {
         let mut known = self.known();
         let accepted = known.adapters.acknowledge(stream, cursor);
         let Known { adapters, changed, queue, .. } = &mut *known;
@@ -219,12 +219,12 @@ impl State {
     }
 
     /// The stream ended.
-    pub fn close_stream(&self, stream: u64, now: Instant) {
+    pub(crate) fn close_stream(&self, stream: u64, now: Instant) {
         self.known().adapters.close(stream, now);
     }
 
     /// The table to look for a key in, if anybody has it.
-    pub fn lookup(&self, sha256: [u8; 32]) -> Option<Cursor> {
+    pub(crate) fn lookup(&self, sha256: [u8; 32]) -> Option<Cursor> {
         let known = self.known();
         known.compiler.owner(&KeyHash::from_bytes(sha256))?;
         Some(known.journal.cursor())
@@ -232,19 +232,25 @@ impl State {
 
     /// How many Things and Channels are in the table.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         self.known().journal.len()
     }
 }
 
 impl Known {
-    /// What the adapters say of an object, or until when it is too early to say.
-    pub fn programmed(&mut self, subject: &Subject, now: Instant) -> Result<Programmed, Instant> {
+    /// What the adapters say of an object, or until when it is too early to say. `was_programmed` is what its status
+    /// says: adapters that are coming back after this process began anew are not taken for gone.
+    pub(crate) fn programmed(
+        &mut self,
+        subject: &Subject,
+        was_programmed: bool,
+        now: Instant,
+    ) -> Result<Programmed, Instant> {
         let Some(Changed { cursor, at }) = self.changed.get(subject).copied() else {
             return Ok(Programmed::Acknowledged);
         };
-        let begun = self.began + GRACE_AT_START;
-        let patient_until = (at + GRACE).max(if self.adapters.ever_acknowledged() { at } else { begun });
+        let returning = was_programmed && !self.adapters.ever_acknowledged();
+        let patient_until = (at + GRACE).max(if returning { self.began + GRACE_AT_START } else { at });
         match self.adapters.least_at(now) {
             Some(least) if least >= cursor => {
                 self.changed.remove(subject);

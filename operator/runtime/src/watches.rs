@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 /// An object that was read, or of which no more than the metadata could be.
 #[derive(Debug)]
-pub enum Seen<K> {
+pub(crate) enum Seen<K> {
     /// As the API server has it, without what nobody here reads.
     Object(K),
     /// It is there and is not what its kind asks for.
@@ -26,7 +26,7 @@ pub enum Seen<K> {
 
 /// What happened to one kind of object.
 #[derive(Debug)]
-pub enum Change<K> {
+pub(crate) enum Change<K> {
     /// One was made or changed.
     Applied(Seen<K>),
     /// One is gone.
@@ -36,7 +36,7 @@ pub enum Change<K> {
 }
 
 /// What a watch sends on.
-pub trait Watched:
+pub(crate) trait Watched:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
 {
     /// Takes off what nobody here reads, since it would be most of the memory.
@@ -56,7 +56,7 @@ fn prune_metadata(metadata: &mut ObjectMeta) {
 }
 
 /// Watches until `to` is closed. `labels` selects, where it is not empty.
-pub async fn watch<K: Watched>(client: Client, labels: &str, to: mpsc::Sender<Change<K>>) {
+pub(crate) async fn watch<K: Watched>(client: Client, labels: &str, to: mpsc::Sender<Change<K>>) {
     let labels = Some(labels.to_owned()).filter(|labels| !labels.is_empty());
     let paged = watcher::Config { label_selector: labels, ..watcher::Config::default() };
     let config = paged.clone().streaming_lists();

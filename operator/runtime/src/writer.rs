@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tidegate_api::{
-    API_VERSION, CREDENTIALS_LABEL, Channel, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION,
-    ROTATED_ANNOTATION, Thing,
+    API_VERSION, CREDENTIALS_LABEL, Channel, Condition, ConditionType, KEY_ENTRY, PREVIOUS_KEY_ENTRY,
+    PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing,
 };
 use tidegate_model::Timestamp;
 use tidegate_plan::{
@@ -29,33 +29,33 @@ use crate::metrics::Metrics;
 use crate::state::{State, Subject};
 
 /// The field manager of everything that the operator writes.
-pub const FIELD_MANAGER: &str = "tidegate";
+pub(crate) const FIELD_MANAGER: &str = "tidegate";
 /// How soon an object is looked at again when it could not be written.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How soon a name that is in use is looked at again.
 const CONFLICT_AGAIN: Duration = Duration::from_secs(10);
 /// Objects that are written at once.
-pub const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Writes what there is to write.
-pub struct Writer {
+pub(crate) struct Writer {
     /// What is known.
-    pub state: Arc<State>,
+    pub(crate) state: Arc<State>,
     /// The API server.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Whether it may write.
-    pub leadership: Leadership,
+    pub(crate) leadership: Leadership,
     /// The broker's exchange, for the status of Channels.
-    pub exchange: String,
+    pub(crate) exchange: String,
     /// When the next write may begin.
-    pub pace: tokio::sync::Mutex<Interval>,
+    pub(crate) pace: tokio::sync::Mutex<Interval>,
     /// What it counts.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// At most so many writes in a second.
 #[must_use]
-pub fn pace(writes_per_second: u32) -> tokio::sync::Mutex<Interval> {
+pub(crate) fn pace(writes_per_second: u32) -> tokio::sync::Mutex<Interval> {
     let mut interval = tokio::time::interval(Duration::from_secs(1) / writes_per_second.max(1));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::sync::Mutex::new(interval)
@@ -70,7 +70,7 @@ enum Written {
 
 impl Writer {
     /// Looks at objects for ever; several of these may run.
-    pub async fn run(self: Arc<Self>) {
+    pub(crate) async fn run(self: Arc<Self>) {
         let mut leadership = self.leadership.clone();
         loop {
             leadership.held().await;
@@ -100,7 +100,9 @@ impl Writer {
         }
         let (wanted, found) = {
             let mut known = self.state.known();
-            let programmed = match known.programmed(subject, now()) {
+            let was = known.compiler.thing(id).and_then(|thing| thing.status.as_ref());
+            let was = was.is_some_and(|status| is_programmed(&status.conditions));
+            let programmed = match known.programmed(subject, was, now()) {
                 Ok(programmed) => programmed,
                 Err(too_early_until) => {
                     drop(known);
@@ -131,7 +133,9 @@ impl Writer {
     async fn channel(&self, id: &ObjectId, subject: &Subject) -> Result<Written, Error> {
         let (wanted, found) = {
             let mut known = self.state.known();
-            let programmed = match known.programmed(subject, now()) {
+            let was = known.compiler.channel(id).and_then(|channel| channel.status.as_ref());
+            let was = was.is_some_and(|status| is_programmed(&status.conditions));
+            let programmed = match known.programmed(subject, was, now()) {
                 Ok(programmed) => programmed,
                 Err(too_early_until) => {
                     drop(known);
@@ -262,6 +266,11 @@ impl Writer {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_programmed(conditions: &[Condition]) -> bool {
+    let kind = ConditionType::Programmed.to_string();
+    conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// Puts what is ours into a Secret, and leaves what is others'.

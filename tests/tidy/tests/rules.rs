@@ -119,11 +119,12 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
     ("tidegate-grants-proto", &["tidegate-model"]),
     ("tidegate-bridge", &["tidegate-model", "tidegate-senml"]),
+    ("tidegate-grants-client", &["tidegate-bridge", "tidegate-grants-proto", "tidegate-model"]),
     ("tidegate-memory", &["tidegate-bridge", "tidegate-model"]),
     ("tidegate-amqp", &["tidegate-bridge", "tidegate-model"]),
     ("tidegate-http", &["tidegate-bridge", "tidegate-model"]),
@@ -148,6 +149,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
             "tidegate-amqp",
             "tidegate-http",
             "tidegate-daemon",
+            "tidegate-grants-client",
             "tidegate-manifests",
             "tidegate-plan",
         ],
@@ -159,7 +161,7 @@ const FOR_FEW: [(&str, &[&str]); 5] = [
     ("kube", &["tidegate-api", "tidegate-runtime"]),
     ("k8s-openapi", &["tidegate-api", "tidegate-runtime"]),
     ("axum", &["tidegate-http", "tidegate-daemon", "tidegate-runtime"]),
-    ("reqwest", &["tidegate-client"]),
+    ("reqwest", &["tidegate-client", "tidegate-grants-client"]),
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];

@@ -1,0 +1,356 @@
+//! The connection: made again for as long as it takes, watched for silence, and acknowledged when a table is in force
+//! and whoever it revokes is gone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use reqwest::{Certificate, Client, Response, StatusCode};
+use tidegate_bridge::{Clock, Grants, SystemClock};
+use tidegate_grants_proto::{
+    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, LOOKUP_PATH, Lookup, Progress, Replica,
+};
+use tidegate_model::{Generation, KeyHash, Timestamp};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::cache::{Cache, CacheError};
+use crate::lookup::Misses;
+use crate::metrics::Metrics;
+use crate::{CacheOptions, GrantStreamOptions};
+
+/// A stream on which nothing came for so long is dead: the operator sends something every 5 s.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long a connection, or an answer that ends, may take.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Waits between connections: the first, and the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often the age of the table is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a table that stays as it is is kept anew, so that it does not grow old on disk.
+const STORE_EVERY: Duration = Duration::from_secs(60);
+
+/// The stream cannot be begun as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The URL is none.
+    #[error("--grants: https://host:port is needed")]
+    Url,
+    /// A file cannot be read.
+    #[error("{option} {}: {source}", path.display())]
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no certificate in the CA's file.
+    #[error("--grants-ca: no PEM certificate in it")]
+    Ca,
+    /// The last table cannot be kept.
+    #[error("--grants-cache: {0}")]
+    Cache(#[source] CacheError),
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{option}")]
+    File { option: &'static str, source: std::io::Error },
+    #[error("cannot reach the operator")]
+    Http(#[source] reqwest::Error),
+    #[error("the operator answered {0}")]
+    Status(StatusCode),
+    #[error("nothing came for {SILENCE_MAX:?}")]
+    Silent,
+    #[error("the operator ended the stream")]
+    Closed,
+    #[error("what came is no grant stream")]
+    Stream(#[source] tidegate_grants_proto::StreamError),
+    #[error("what came makes no table")]
+    Table(#[source] tidegate_model::TableError),
+}
+
+/// Keeps a [`Grants`] as the operator has it.
+pub struct GrantStream {
+    options: GrantStreamOptions,
+    grants: Arc<Grants>,
+    cache: Option<Cache>,
+    /// This process, unlike any other.
+    instance: String,
+    client: watch::Sender<Option<Client>>,
+    /// The table in force, once there is one.
+    in_force: watch::Sender<Option<Cursor>>,
+    /// When the operator was last heard of, or the table on disk was known to be good.
+    heard: watch::Sender<Option<Timestamp>>,
+    metrics: Metrics,
+}
+
+impl GrantStream {
+    /// Puts the last table in force, if there is a good one, and begins to connect; must be called within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] when the configuration cannot be right.
+    pub fn start(
+        options: GrantStreamOptions,
+        grants: &Arc<Grants>,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, StartError> {
+        if !options.url.starts_with("https://") || reqwest::Url::parse(&options.url).is_err() {
+            return Err(StartError::Url);
+        }
+        for (option, path) in [("--grants-ca", &options.ca), ("--grants-token", &options.token)] {
+            std::fs::read(path).map_err(|source| StartError::File { option, path: path.clone(), source })?;
+        }
+        client(&options).map_err(|_| StartError::Ca)?;
+        let open = |options: &CacheOptions| Cache::open(options).map_err(StartError::Cache);
+        let cache = options.cache.as_ref().map(open).transpose()?;
+        let stream = Arc::new(Self {
+            options,
+            cache,
+            instance: instance(),
+            client: watch::Sender::new(None),
+            in_force: watch::Sender::new(None),
+            heard: watch::Sender::new(None),
+            metrics: Metrics::registered(registry),
+            grants: Arc::clone(grants),
+        });
+        let replica = stream.last_table();
+        grants.look_up_misses(Arc::new(Misses::new(Arc::clone(&stream), now())));
+        tokio::spawn(Arc::clone(&stream).run(replica));
+        tokio::spawn(Arc::clone(&stream).watch_age());
+        Ok(stream)
+    }
+
+    /// The table in force, and each change of that; nothing until there is one.
+    #[must_use]
+    pub fn table(&self) -> watch::Receiver<Option<Cursor>> {
+        self.in_force.subscribe()
+    }
+
+    /// Waits until a table at least as new is in force.
+    pub(crate) async fn in_force(&self, cursor: Cursor) {
+        let mut in_force = self.in_force.subscribe();
+        // The sender lives as long as this.
+        let _ = in_force.wait_for(|now| now.is_some_and(|now| now >= cursor)).await;
+    }
+
+    /// The first table to look for a key in; nothing when nobody has it, or nobody can be asked.
+    pub(crate) async fn ask(&self, key: &KeyHash) -> Option<u64> {
+        let client = self.client.borrow().clone()?;
+        self.metrics.lookups.inc();
+        let body = Lookup { sha256: (*key.as_bytes()).into() }.to_cbor();
+        let answer = self.post(&client, LOOKUP_PATH, body).await.ok()?;
+        Found::from_cbor(&answer.bytes().await.ok()?)?.cursor
+    }
+
+    /// The table on disk, put in force; an empty replica where there is none, or none of use.
+    fn last_table(&self) -> Replica {
+        match self.kept() {
+            Ok(Some((replica, cursor))) => {
+                tracing::info!(cursor = cursor.0, "the last table is in force");
+                self.in_force.send_replace(Some(cursor));
+                replica
+            }
+            Ok(None) => Replica::new(),
+            Err(error) => {
+                tracing::warn!(error = &*error, "the table on disk is not used");
+                Replica::new()
+            }
+        }
+    }
+
+    fn kept(&self) -> Result<Option<(Replica, Cursor)>, Box<dyn std::error::Error + Send + Sync>> {
+        let Some(cache) = &self.cache else { return Ok(None) };
+        let Some((replica, at)) = cache.load(SystemClock.now(), self.options.staleness_max)? else { return Ok(None) };
+        let cursor = self.replace(&replica)?;
+        self.heard.send_replace(Some(at));
+        Ok(Some((replica, cursor)))
+    }
+
+    /// Puts the replica's table in force.
+    fn replace(&self, replica: &Replica) -> Result<Cursor, Ended> {
+        let generation = Generation(tidegate_bridge::GrantSource::table(&*self.grants).generation().0 + 1);
+        let table = replica.table(generation, seed()).map_err(Ended::Table)?;
+        // Only this task replaces tables, so each is newer than the one before.
+        let _ = self.grants.replace(table);
+        Ok(replica.resume().map_or(Cursor(0), |resume| resume.cursor))
+    }
+
+    async fn run(self: Arc<Self>, mut replica: Replica) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            let before = replica.resume();
+            let ended = Arc::clone(&self).follow(&mut replica).await;
+            self.metrics.connected.set(0);
+            self.client.send_replace(None);
+            if matches!(ended, Ended::Table(_)) {
+                replica.forget();
+            }
+            replica.handle_disconnect();
+            if replica.resume() != before {
+                wait = RETRY_FIRST;
+            }
+            tracing::warn!(
+                error = &ended as &dyn std::error::Error,
+                "no grant stream, trying on; the last table counts"
+            );
+            // Spread, so that adapters that lost the operator together do not come back together.
+            tokio::time::sleep(wait.mul_f64(0.5 + jitter())).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Follows one stream to its end.
+    async fn follow(self: Arc<Self>, replica: &mut Replica) -> Ended {
+        let mut stream = match self.open(replica).await {
+            Ok(stream) => stream,
+            Err(ended) => return ended,
+        };
+        self.metrics.connections.inc();
+        self.metrics.connected.set(1);
+        let mut number = 0;
+        let mut stored = now();
+        loop {
+            let chunk = match tokio::time::timeout(SILENCE_MAX, stream.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ended::Closed,
+                Ok(Err(error)) => return Ended::Http(error),
+                Err(_elapsed) => return Ended::Silent,
+            };
+            self.metrics.bytes.inc_by(chunk.len() as u64);
+            replica.handle_bytes(&chunk);
+            let mut settled = false;
+            loop {
+                match replica.poll_progress() {
+                    Ok(Some(Progress::Opened { stream })) => number = stream,
+                    Ok(Some(Progress::Settled(_))) => settled = true,
+                    Ok(Some(Progress::Alive(cursor))) => {
+                        // The table on disk may be the operator's still.
+                        settled |= self.in_force.borrow().is_none();
+                        self.acknowledge(number, cursor);
+                    }
+                    Ok(None) => break,
+                    Err(error) => return Ended::Stream(error),
+                }
+            }
+            self.heard.send_replace(Some(SystemClock.now()));
+            if settled {
+                let cursor = match tokio::task::block_in_place(|| self.replace(replica)) {
+                    Ok(cursor) => cursor,
+                    Err(ended) => return ended,
+                };
+                self.in_force.send_replace(Some(cursor));
+                self.metrics.cursor.set(i64::try_from(cursor.0).unwrap_or(i64::MAX));
+                self.acknowledge(number, cursor);
+            }
+            if settled || stored.elapsed() > STORE_EVERY {
+                stored = now();
+                self.store(replica);
+            }
+        }
+    }
+
+    /// Tells the operator, once nobody whom the table in force revokes has an open session.
+    fn acknowledge(self: &Arc<Self>, stream: u64, cursor: Cursor) {
+        if self.in_force.borrow().is_none_or(|in_force| in_force < cursor) {
+            return;
+        }
+        let Some(client) = self.client.borrow().clone() else { return };
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            this.grants.revoked_ended(SystemClock.now()).await;
+            let body = Acknowledgement { stream, cursor: cursor.0 }.to_cbor();
+            if let Err(error) = this.post(&client, ACKNOWLEDGED_PATH, body).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a table is not acknowledged");
+            }
+        });
+    }
+
+    fn store(&self, replica: &Replica) {
+        let (Some(cache), Some(bytes)) = (&self.cache, replica.to_bytes()) else { return };
+        let stored = tokio::task::block_in_place(|| cache.store(&bytes, SystemClock.now()));
+        if let Err(error) = stored {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the table cannot be kept");
+        }
+    }
+
+    async fn open(&self, replica: &Replica) -> Result<Response, Ended> {
+        let client = client(&self.options)?;
+        let resume = replica.resume().map(|resume| format!("&{}", resume.to_query())).unwrap_or_default();
+        let url = format!("{}{GRANTS_PATH}?instance={}{resume}", self.options.url, self.instance);
+        let sent = client.get(url).bearer_auth(self.token()?).send();
+        let answer = match tokio::time::timeout(ANSWER_MAX, sent).await {
+            Ok(answer) => answer.map_err(Ended::Http)?,
+            Err(_elapsed) => return Err(Ended::Silent),
+        };
+        if !answer.status().is_success() {
+            return Err(Ended::Status(answer.status()));
+        }
+        self.client.send_replace(Some(client));
+        Ok(answer)
+    }
+
+    async fn post(&self, client: &Client, path: &str, body: Vec<u8>) -> Result<Response, Ended> {
+        let request = client.post(format!("{}{path}", self.options.url)).bearer_auth(self.token()?);
+        let answer = request.timeout(ANSWER_MAX).body(body).send().await.map_err(Ended::Http)?;
+        if answer.status().is_success() { Ok(answer) } else { Err(Ended::Status(answer.status())) }
+    }
+
+    fn token(&self) -> Result<String, Ended> {
+        let read = std::fs::read_to_string(&self.options.token);
+        Ok(read.map_err(|source| Ended::File { option: "--grants-token", source })?.trim().to_owned())
+    }
+
+    /// Refuses everyone once the operator was not heard of for too long.
+    async fn watch_age(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Some(heard) = *self.heard.borrow() else { continue };
+            let age = SystemClock.now().saturating_since(heard);
+            self.metrics.age_seconds.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            let too_old = !self.options.staleness_max.is_zero() && age > self.options.staleness_max;
+            if too_old && self.in_force.borrow().is_some() {
+                tracing::error!(?age, "the table is too old: everyone is refused until the operator is heard of");
+                let generation = tidegate_bridge::GrantSource::table(&*self.grants).generation();
+                let refusing = tidegate_model::GrantTableBuilder::new(Generation(generation.0 + 1), 0).build();
+                let _ = self.grants.replace(refusing);
+                self.in_force.send_replace(None);
+            }
+        }
+    }
+}
+
+/// A client that trusts the operator's CA and nobody else.
+fn client(options: &GrantStreamOptions) -> Result<Client, Ended> {
+    let pem = std::fs::read(&options.ca).map_err(|source| Ended::File { option: "--grants-ca", source })?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(Ended::Http)?;
+    let builder = Client::builder().tls_certs_only(certificates).http2_prior_knowledge().https_only(true).no_proxy();
+    builder.connect_timeout(ANSWER_MAX).build().map_err(Ended::Http)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver names its process")]
+fn instance() -> String {
+    Uuid::new_v4().to_string()
+}
+
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    u64::from_be_bytes(bytes)
+}
+
+/// From 0 to 1.
+fn jitter() -> f64 {
+    f64::from(u32::try_from(seed() >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver reads the clock")]
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
