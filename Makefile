@@ -10,9 +10,10 @@ help: ## List the targets
 quickstart: preflight ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
 	@adapters/examples/quickstart.sh
 
-test: preflight ## Install what is missing and run every test, against a real RabbitMQ
+test: preflight ## Install what is missing and run every test, against a real RabbitMQ and a real Kubernetes API server
 	tests/rabbitmq/rabbitmq.sh prepare
-	$(CARGO) build --locked --package adapter --package tidegate
+	tests/cluster/build.sh
+	$(CARGO) build --locked --package adapter --package operator --package tidegate
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 
 check: preflight ## Formatting, lints, licenses and sources of dependencies

@@ -32,10 +32,9 @@ fn bound(schema: &mut Value) {
         Some(_) | None => {}
     }
     // The first sentence explains; the rest would be most of the definition.
-    if let Some(Value::String(description)) = fields.get_mut("description")
-        && let Some(end) = description.find(". ")
-    {
-        description.truncate(end + 1);
+    if let Some(Value::String(description)) = fields.get_mut("description") {
+        let text = description.strip_prefix("Required. ").unwrap_or(description);
+        *description = text.split_once(". ").map_or_else(|| text.to_owned(), |(first, _)| format!("{first}."));
     }
     for part in ["items", "additionalProperties"] {
         if let Some(part) = fields.get_mut(part) {

@@ -1,55 +1,182 @@
 //! The schemas that the API server gets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use kube::CustomResourceExt;
 use serde_json::Value;
-use tidegate_api::{Channel, ChannelSpec, Thing, ThingSpec};
+use tidegate_api::{
+    AdapterSpec, ChannelSpec, ConditionStatus, ConditionType, Reason, Stored, Thing, ThingSpec, Time, condition, crds,
+    keep_transitions,
+};
 
-/// Lists and texts without a bound, by their path.
-fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
-    let of_type = |wanted: &str| schema["type"] == wanted;
-    if of_type("string") && schema["maxLength"].is_null() && schema["enum"].is_null() {
-        found.push(path.to_owned());
-    }
-    if of_type("array") {
-        if schema["maxItems"].is_null() {
-            found.push(path.to_owned());
+/// The schema of a part of a resource.
+fn schema(kind: &str, part: &str) -> Value {
+    let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+    let json = serde_json::to_value(&crd).unwrap();
+    json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()
+}
+
+/// Calls `visit` with every schema of every resource and its path.
+fn each_schema(visit: &mut dyn FnMut(&str, &Value)) {
+    fn walk(path: &str, schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+        visit(path, schema);
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            walk(&format!("{path}.{name}"), property, visit);
         }
-        unbounded(&schema["items"], &format!("{path}[]"), found);
+        for (part, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+            if schema[part].is_object() {
+                walk(&format!("{path}{mark}"), &schema[part], visit);
+            }
+        }
     }
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        unbounded(property, &format!("{path}.{name}"), found);
+    for kind in ["Thing", "Channel", "Adapter"] {
+        for part in ["spec", "status"] {
+            walk(&format!("{kind}.{part}"), &schema(kind, part), visit);
+        }
     }
 }
 
 #[test]
-fn every_list_and_text_has_a_bound_and_the_crd_is_small() {
-    for crd in [Thing::crd(), Channel::crd()] {
-        let json = serde_json::to_value(&crd).unwrap();
-        let spec = &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-        assert!(spec["properties"].as_object().unwrap().len() >= 3, "{spec}");
-        let mut found = Vec::new();
-        unbounded(spec, "spec", &mut found);
-        assert_eq!(found, Vec::<String>::new());
-        assert!(serde_json::to_vec(&crd).unwrap().len() < 256 * 1_024);
-        assert_eq!(json["spec"]["names"]["categories"][0], "tidegate");
-    }
+fn every_list_map_and_text_has_a_bound() {
+    let (mut seen, mut unbounded) = (0, Vec::new());
+    each_schema(&mut |path, schema| {
+        let bound = match schema["type"].as_str() {
+            Some("string") if schema["enum"].is_null() => "maxLength",
+            Some("array") => "maxItems",
+            Some("object") if schema["additionalProperties"].is_object() => "maxProperties",
+            Some("integer") if path.contains(".spec.") && !path.contains("affinity") => "maximum",
+            _ => return,
+        };
+        seen += 1;
+        // Whole numbers of Kubernetes' own types are bounded by their format.
+        let foreign = ["tolerations", "topologySpreadConstraints"].iter().any(|part| path.contains(part));
+        if schema[bound].is_null() && !(foreign && bound == "maximum") {
+            unbounded.push(path.to_owned());
+        }
+    });
+    assert!(seen > 150, "only {seen} bounds were found");
+    assert_eq!(unbounded, Vec::<String>::new());
 }
 
 #[test]
 fn every_field_is_explained() {
-    fn check(schema: &Value, path: &str) {
-        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            let path = format!("{path}.{name}");
-            assert!(property["description"].as_str().is_some_and(|text| text.len() > 10), "{path} is not explained");
-            check(property, &path);
-            check(&property["items"], &path);
-        }
+    each_schema(&mut |path, schema| {
+        let is_field = path.rsplit('.').next().is_some_and(|last| !last.ends_with(['}', ']']));
+        let explained = schema["description"].as_str().is_some_and(|text| text.len() >= 10);
+        assert!(explained || !is_field, "{path} is not explained");
+    });
+}
+
+#[test]
+fn nothing_is_stored_that_nobody_wrote_and_that_says_nothing() {
+    each_schema(&mut |path, schema| {
+        assert!(schema["nullable"].is_null(), "{path} takes null");
+        assert!(schema.get("default").is_none_or(|d| !d.is_null() && !d.is_object()), "{path}: {}", schema["default"]);
+        let format = schema["format"].as_str().unwrap_or("int32");
+        assert!(["int32", "int64", "date-time"].contains(&format), "{path} has the format {format}");
+    });
+}
+
+#[test]
+fn lists_that_two_may_write_are_keyed() {
+    for (kind, part, list, keys) in [
+        ("Thing", "spec", "connections", vec!["namespace", "channel"]),
+        ("Thing", "status", "conditions", vec!["type"]),
+        ("Thing", "status", "connections", vec!["namespace", "channel"]),
+        ("Thing", "status", "keys", vec!["id"]),
+        ("Channel", "status", "conditions", vec!["type"]),
+        ("Adapter", "status", "conditions", vec!["type"]),
+        ("Adapter", "spec", "listeners", vec!["name"]),
+    ] {
+        let schema = schema(kind, part);
+        let list = &schema["properties"][list];
+        assert_eq!(list["x-kubernetes-list-type"], "map", "{kind} {list}");
+        assert_eq!(list["x-kubernetes-list-map-keys"], serde_json::json!(keys), "{kind} {list}");
     }
-    for crd in [Thing::crd(), Channel::crd()] {
-        let json = serde_json::to_value(&crd).unwrap();
-        check(&json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], "spec");
-    }
+}
+
+#[test]
+fn what_a_newer_version_stored_is_passed_over_and_what_makes_no_sense_is_not() {
+    let thing = serde_json::json!({
+        "apiVersion": "tidegate.io/v1alpha1", "kind": "Thing",
+        "metadata": {"name": "dev", "namespace": "lab", "labels": {"anything": "stays"}},
+        "spec": {"suspended": true, "fromTomorrow": {"a": 1}, "connections": [{"channel": "telemetry", "quality": 2}]},
+        "status": {"id": "lab.dev", "keys": [{"id": "key", "state": "Frozen"}]},
+    });
+    let strict = serde_json::from_value::<Thing>(thing.clone()).unwrap_err().to_string();
+    assert!(strict.contains("unknown field"), "{strict}");
+    let Stored(read) = serde_json::from_value::<Stored<Thing>>(thing.clone()).unwrap();
+    assert!(read.spec.suspended && read.spec.connections[0].channel == "telemetry");
+    assert_eq!(read.metadata.labels.unwrap()["anything"], "stays");
+    assert_eq!(read.status, None, "a status that nobody here can read");
+
+    let mut known = thing.clone();
+    known["status"] = serde_json::json!({"id": "lab.dev", "mood": "fine"});
+    let Stored(read) = serde_json::from_value::<Stored<Thing>>(known).unwrap();
+    assert_eq!(read.status.unwrap().id.as_deref(), Some("lab.dev"));
+
+    let mut wrong = thing;
+    wrong["spec"]["connections"] = "all".into();
+    assert!(serde_json::from_value::<Stored<Thing>>(wrong).is_err());
+}
+
+#[test]
+fn a_condition_keeps_its_time_while_its_status_stays() {
+    let at = |second: i64| Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap());
+    let of =
+        |status, reason, second| condition(ConditionType::Ready, status, (reason, "words"), Some(second), at(second));
+    let found = [of(ConditionStatus::False, Reason::Pending, 1)];
+    let mut wanted = [of(ConditionStatus::False, Reason::NoAdapters, 2)];
+    keep_transitions(&mut wanted, &found);
+    assert_eq!((wanted[0].last_transition_time.clone(), wanted[0].reason.as_str()), (at(1), "NoAdapters"));
+    let mut turned = [of(ConditionStatus::True, Reason::Ready, 3)];
+    keep_transitions(&mut turned, &found);
+    assert_eq!(turned[0].last_transition_time, at(3));
+}
+
+#[test]
+fn reasons_are_distinct_words_that_a_condition_may_have() {
+    let mut words: Vec<String> = Reason::ALL.iter().map(ToString::to_string).collect();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), Reason::ALL.len());
+    assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_alphabetic()) && word.len() <= 64), "{words:?}");
+}
+
+#[test]
+fn an_adapter_that_says_only_its_protocol_has_the_documented_defaults() {
+    let spec: AdapterSpec = serde_yaml::from_str("protocol: HTTP").unwrap();
+    assert_eq!(spec.violations(), []);
+    assert_eq!((spec.replicas_wanted(), spec.drain_timeout().as_secs()), (Some(2), 30));
+    assert_eq!((spec.listeners_wanted()[0].name.as_str(), spec.listeners_wanted()[0].port), ("http", 80));
+    let scaled: AdapterSpec = serde_yaml::from_str("{protocol: HTTP, autoscaling: {maxReplicas: 5}}").unwrap();
+    assert_eq!((scaled.replicas_wanted(), scaled.autoscaling.unwrap().min_replicas), (None, 2));
+    let amounts: AdapterSpec =
+        serde_yaml::from_str("{protocol: HTTP, resources: {requests: {cpu: 1, memory: 64Mi}}}").unwrap();
+    assert_eq!(amounts.resources.requests["cpu"].0, "1");
+}
+
+#[test]
+fn what_is_wrong_with_an_adapter_is_named_without_an_api_server() {
+    let check = |yaml: &str, expected: &str| {
+        let spec: AdapterSpec = serde_yaml::from_str(yaml).unwrap();
+        let said: Vec<String> = spec.violations().iter().map(ToString::to_string).collect();
+        assert_eq!(said, [expected], "{yaml}");
+    };
+    check(
+        "{protocol: HTTP, replicas: 1, autoscaling: {maxReplicas: 5}}",
+        "spec: the number of pods is either given or found: replicas excludes autoscaling",
+    );
+    check(
+        "{protocol: HTTP, ingress: {}, gateway: {parentRefs: [{name: a}]}}",
+        "spec: one way leads in: ingress excludes gateway",
+    );
+    check(
+        "{protocol: HTTP, listeners: [{name: a, port: 1, transport: TLS}]}",
+        "spec.listeners[0]: tls goes with transport: TLS, and TLS needs it",
+    );
+    check(
+        "{protocol: HTTP, drain: {timeout: 2h}}",
+        "spec.drain.timeout: a span as 30s or 5m within its bounds is needed",
+    );
 }
 
 #[test]
@@ -133,7 +260,6 @@ fn beyond(schema: &Value, good: &Value, path: &str, found: &mut Vec<(String, Val
 
 #[test]
 fn what_the_schema_refuses_is_refused_without_an_api_server() {
-    let spec = |crd: Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
     let (time, later) = ("2026-01-31T00:00:00Z", "2026-02-28T00:00:00Z");
     let thing = serde_json::json!({
         "aliases": ["old-1"],
@@ -161,24 +287,16 @@ fn what_the_schema_refuses_is_refused_without_an_api_server() {
         }
     };
     for good in [&thing, &generated] {
-        check(spec(serde_json::to_value(Thing::crd()).unwrap()), good, &|value| {
+        check(schema("Thing", "spec"), good, &|value| {
             let spec: ThingSpec = serde_json::from_value(value).unwrap();
             spec.violations().into_iter().map(|violation| violation.field).collect()
         });
     }
-    check(spec(serde_json::to_value(Channel::crd()).unwrap()), &channel, &|value| {
+    check(schema("Channel", "spec"), &channel, &|value| {
         let spec: ChannelSpec = serde_json::from_value(value).unwrap();
         spec.violations().into_iter().map(|violation| violation.field).collect()
     });
     assert!(tried > 30, "only {tried} bounds were tried");
-}
-
-#[test]
-fn what_one_object_decides_is_a_rule_of_the_schema() {
-    let thing = serde_json::to_string(&Thing::crd()).unwrap();
-    assert_eq!(thing.matches("self.notBefore <= self.notAfter").count(), 2, "{thing}");
-    let channel = serde_json::to_string(&Channel::crd()).unwrap();
-    assert!(channel.contains("self.namespaces == 'List'"), "{channel}");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! Owns the process and its folder of manifests. Must not share code with what it tests.
 #![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -75,23 +76,32 @@ metadata: {namespace: lab, name: keys, labels: {tidegate.io/credentials: "true"}
 stringData: {dev1: key-dev1-0123456789, dev2: key-dev2-0123456789, old: key-old1-0123456789, resting: key-rest-0123456789}
 "#;
 
-/// The adapter as cargo builds it, built once for this process.
-fn binary() -> Result<&'static Path> {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = BINARY.get() {
-        return Ok(path);
+/// A program as cargo builds it, built once for this process; its package has its name.
+///
+/// # Errors
+/// When it does not build.
+pub fn program(name: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(name) {
+        return Ok(path.clone());
     }
+    let path = build(name)?;
+    built.insert(name.to_owned(), path.clone());
+    Ok(path)
+}
+
+fn build(name: &str) -> Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     // `make bench` builds the release before it runs it.
     if cfg!(debug_assertions) {
-        let built = Command::new(cargo).args(["build", "--quiet", "--locked", "--package", "adapter"]).status()?;
-        ensure!(built.success(), "the adapter does not build");
+        let built = Command::new(cargo).args(["build", "--quiet", "--locked", "--package", name]).status()?;
+        ensure!(built.success(), "{name} does not build");
     }
     let exe = std::env::current_exe()?;
     // A test lies in target/<profile>/deps, a program in target/<profile>.
-    let folder =
-        exe.ancestors().skip(1).find(|folder| folder.join("adapter").is_file()).context("no adapter beside")?;
-    Ok(BINARY.get_or_init(|| folder.join("adapter")))
+    let folder = exe.ancestors().skip(1).find(|folder| folder.join(name).is_file());
+    Ok(folder.with_context(|| format!("no {name} beside"))?.join(name))
 }
 
 /// A running adapter. Dropping it kills it.
@@ -112,11 +122,24 @@ impl Adapter {
     pub fn start(broker: &str, more: &[&str]) -> Result<Self> {
         let folder = TempDir::with_prefix("tidegate-manifests-")?;
         std::fs::write(folder.path().join("all.yaml"), MANIFESTS)?;
-        let mut child = Command::new(binary()?)
+        let manifests = folder.path().display().to_string();
+        let arguments = [&["--broker", broker, "--manifests", &manifests], more].concat();
+        Self::launch(&arguments, folder)
+    }
+
+    /// Starts `adapter all` with these arguments, which say where grants and the broker are, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready within the deadline; says what it logged.
+    pub fn start_with(arguments: &[&str]) -> Result<Self> {
+        Self::launch(arguments, TempDir::with_prefix("tidegate-adapter-")?)
+    }
+
+    fn launch(arguments: &[&str], folder: TempDir) -> Result<Self> {
+        let mut child = Command::new(program("adapter")?)
             .args(["all", "--listen-http", "127.0.0.1:0", "--listen-https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--broker", broker, "--drain-timeout", "10s", "--manifests"])
-            .arg(folder.path())
-            .args(more)
+            .args(["--drain-timeout", "10s"])
+            .args(arguments)
             .stderr(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()?;
@@ -131,7 +154,7 @@ impl Adapter {
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut adapter = Self { child, folder, log, http: nowhere, admin: nowhere, https: None };
-        adapter.wait_until_ready(more.contains(&"--tls-cert"))?;
+        adapter.wait_until_ready(arguments.contains(&"--tls-cert"))?;
         Ok(adapter)
     }
 

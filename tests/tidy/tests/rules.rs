@@ -173,7 +173,7 @@ const PURE: [&str; 6] = [
     "tidegate-plan",
     "tidegate-manifests",
 ];
-const TESTS: [&str; 5] = ["tidy", "conformance", "bench", "rabbitmq-rig", "cluster-rig"];
+const TESTS: [&str; 6] = ["tidy", "conformance", "bench", "rabbitmq-rig", "cluster-rig", "operator-tests"];
 
 /// What is wrong with a crate that names these.
 fn dependencies(name: &str, named: &BTreeSet<String>) -> Vec<String> {

@@ -1,0 +1,240 @@
+//! A real API server with the definitions in it, a real operator that may do no more than its role says, and real
+//! adapters that know nothing of Kubernetes but a URL, a CA and a token.
+//!
+//! Owns the operator's process. Must not share code with what it tests.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cluster_rig::{ControlPlane, Options};
+use conformance::{Adapter, exchange, program, until};
+use tempfile::TempDir;
+
+/// The operator's namespace.
+pub const NAMESPACE: &str = "tidegate";
+/// Where the definitions and the roles lie, from this crate.
+const MANIFESTS: [&str; 5] = [
+    "../../crds/things.yaml",
+    "../../crds/channels.yaml",
+    "../../crds/adapters.yaml",
+    "../../operator/rbac.yaml",
+    "../../operator/admission.yaml",
+];
+/// The ServiceAccount of adapters.
+const ADAPTERS: &str = "apiVersion: v1
+kind: ServiceAccount
+metadata: {name: adapter, namespace: tidegate}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: tidegate-grants}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tidegate-grants}
+subjects: [{kind: ServiceAccount, name: adapter, namespace: tidegate}]
+";
+
+/// An API server that knows the resources.
+pub struct Ground {
+    /// The API server.
+    pub cluster: ControlPlane,
+    folder: TempDir,
+    operators: AtomicU32,
+}
+
+/// A control plane for one test alone, which it may break.
+///
+/// # Errors
+/// When it does not come up, or does not take the definitions.
+pub fn ground() -> Result<Ground> {
+    let cluster = ControlPlane::start(Options::default().audit())?;
+    cluster.kubectl(&["create", "namespace", NAMESPACE])?.ok()?;
+    for path in MANIFESTS {
+        let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).context(path)?;
+        cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &text)?.ok().context(path)?;
+    }
+    cluster.apply(ADAPTERS)?;
+    let kinds = ["things.tidegate.io", "channels.tidegate.io", "adapters.tidegate.io"];
+    for kind in kinds {
+        cluster.kubectl(&["wait", "--for=condition=Established", "crd", kind, "--timeout=30s"])?.ok()?;
+    }
+    Ok(Ground { cluster, folder: TempDir::with_prefix("tidegate-ground-")?, operators: AtomicU32::new(0) })
+}
+
+/// The control plane that the tests of one process share.
+///
+/// # Panics
+/// When it does not come up.
+pub fn shared() -> &'static Ground {
+    static SHARED: OnceLock<Ground> = OnceLock::new();
+    SHARED.get_or_init(|| ground().expect("a control plane"))
+}
+
+impl Ground {
+    /// Starts an operator as its ServiceAccount, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready within the deadline.
+    pub fn operator(&self) -> Result<Operator> {
+        let number = self.operators.fetch_add(1, Ordering::Relaxed);
+        let kubeconfig = self.cluster.kubeconfig_path_for(NAMESPACE, "tidegate-operator")?;
+        let log = self.folder.path().join(format!("operator-{number}.log"));
+        let child = Command::new(program("operator")?)
+            .args(["run", "--identity", &format!("operator-{number}"), "--log-level", "debug,hyper=info,h2=info"])
+            .args(["--listen-grants", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .env("KUBECONFIG", kubeconfig)
+            .stderr(std::fs::File::create(&log)?)
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()?;
+        let operator = Operator { child, log };
+        until("the operator is ready", || operator.admin("/ready").is_ok_and(|a| a.starts_with("HTTP/1.1 200")));
+        Ok(operator)
+    }
+
+    /// Starts an adapter on an operator's grants, with more arguments, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready within the deadline.
+    pub fn adapter(&self, operator: &Operator, more: &[&str]) -> Result<Adapter> {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let ca = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
+        std::fs::write(path("ca.crt"), STANDARD.decode(ca)?)?;
+        std::fs::write(path("token"), self.cluster.token_for(NAMESPACE, "adapter", Some("tidegate-grants"))?)?;
+        let url = format!("https://localhost:{}", operator.grants()?.port());
+        let (ca, token) = (path("ca.crt"), path("token"));
+        let arguments = ["--grants", &url, "--grants-ca", &ca, "--grants-token", &token, "--broker", "memory:"];
+        Adapter::start_with(&[&arguments, more].concat())
+    }
+
+    /// What kubectl says of an object at a path.
+    ///
+    /// # Errors
+    /// When there is no such object.
+    pub fn jsonpath(&self, object: &[&str], path: &str) -> Result<String> {
+        let output = format!("jsonpath={path}");
+        self.cluster.kubectl(&[&["get"], object, &["-o", &output]].concat())?.ok()
+    }
+
+    /// A key in a Secret.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn key(&self, namespace: &str, secret: &str, entry: &str) -> Result<String> {
+        let encoded = self.jsonpath(&["secret", "-n", namespace, secret], &format!("{{.data.{entry}}}"))?;
+        ensure!(!encoded.is_empty(), "no {entry} in {namespace}/{secret}");
+        Ok(String::from_utf8(STANDARD.decode(encoded)?)?)
+    }
+
+    /// Waits until an object is Ready, by `kubectl wait`.
+    ///
+    /// # Errors
+    /// When it is not within 20 s; says what its status is.
+    pub fn ready(&self, namespace: &str, object: &str) -> Result<()> {
+        let wait = ["wait", "-n", namespace, "--for=condition=Ready", object, "--timeout=20s"];
+        let answer = self.cluster.kubectl(&wait)?;
+        if !answer.success {
+            let status = self.jsonpath(&["-n", namespace, object], "{.status}")?;
+            anyhow::bail!("{object} is not ready: {status}");
+        }
+        Ok(())
+    }
+
+    /// `status/reason` of a condition.
+    #[must_use]
+    pub fn condition(&self, namespace: &str, object: &str, kind: &str) -> String {
+        let path = format!("{{.status.conditions[?(@.type==\"{kind}\")]['status','reason']}}");
+        self.jsonpath(&["-n", namespace, object], &path).unwrap_or_default().replace(' ', "/")
+    }
+}
+
+/// A running operator. Dropping it kills it.
+pub struct Operator {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Operator {
+    fn address(&self, option: &str) -> Result<SocketAddr> {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(&format!("{option} address="))).context("not bound yet")?;
+        Ok(line.rsplit_once("address=").context("an address")?.1.trim().parse()?)
+    }
+
+    /// Where it serves grants.
+    ///
+    /// # Errors
+    /// When it does not yet.
+    pub fn grants(&self) -> Result<SocketAddr> {
+        self.address("--listen-grants")
+    }
+
+    /// Asks the admin endpoint.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn admin(&self, path: &str) -> Result<String> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        exchange(self.address("--admin")?, request.as_bytes())
+    }
+
+    /// The value of a metric.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        let text = self.admin("/metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no {name}"))?.trim().parse()?)
+    }
+
+    /// All that it logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it, as a crash would.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub fn terminate(&mut self) -> Result<Option<i32>> {
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        let mut code = None;
+        until("the operator ends", || match self.child.try_wait() {
+            Ok(Some(status)) => {
+                code = status.code();
+                true
+            }
+            Ok(None) | Err(_) => false,
+        });
+        Ok(code)
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.kill();
+    }
+}
