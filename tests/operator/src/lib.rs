@@ -80,12 +80,20 @@ impl Ground {
     /// # Errors
     /// When it is not ready within the deadline.
     pub fn operator(&self) -> Result<Operator> {
+        self.operator_at(0)
+    }
+
+    /// The same, serving grants on a port that the caller knows.
+    ///
+    /// # Errors
+    /// As [`Ground::operator`].
+    pub fn operator_at(&self, port: u16) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.cluster.kubeconfig_path_for(NAMESPACE, "tidegate-operator")?;
         let log = self.folder.path().join(format!("operator-{number}.log"));
         let child = Command::new(program("operator")?)
             .args(["run", "--identity", &format!("operator-{number}"), "--log-level", "debug,hyper=info,h2=info"])
-            .args(["--listen-grants", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--listen-grants", &format!("127.0.0.1:{port}"), "--admin", "127.0.0.1:0"])
             .env("KUBECONFIG", kubeconfig)
             .stderr(std::fs::File::create(&log)?)
             .stdout(Stdio::null())
@@ -101,11 +109,19 @@ impl Ground {
     /// # Errors
     /// When it is not ready within the deadline.
     pub fn adapter(&self, operator: &Operator, more: &[&str]) -> Result<Adapter> {
+        self.adapter_at(operator.grants()?.port(), more)
+    }
+
+    /// The same, on the grants of whoever serves them, or will, on a port.
+    ///
+    /// # Errors
+    /// As [`Ground::adapter`].
+    pub fn adapter_at(&self, port: u16, more: &[&str]) -> Result<Adapter> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let ca = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
         std::fs::write(path("ca.crt"), STANDARD.decode(ca)?)?;
         std::fs::write(path("token"), self.cluster.token_for(NAMESPACE, "adapter", Some("tidegate-grants"))?)?;
-        let url = format!("https://localhost:{}", operator.grants()?.port());
+        let url = format!("https://localhost:{port}");
         let (ca, token) = (path("ca.crt"), path("token"));
         let arguments = ["--grants", &url, "--grants-ca", &ca, "--grants-token", &token, "--broker", "memory:"];
         Adapter::start_with(&[&arguments, more].concat())

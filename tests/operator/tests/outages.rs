@@ -1,0 +1,94 @@
+//! Who is away is missed by nobody: the leader, the operator, the API server.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::TcpListener;
+
+use conformance::{Adapter, status, until};
+use operator_tests::{Ground, NAMESPACE, ground};
+
+fn thing(name: &str, key: u8) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{namespace: lab, name: {name}, labels: {{tidegate.io/credentials: 'true'}}}}\nstringData: {{k: key-number-{key}-0123456789}}\n---\napiVersion: tidegate.io/v1alpha1\nkind: Thing\nmetadata: {{namespace: lab, name: {name}}}\nspec: {{connections: [{{channel: t}}], credentials: {{secretRefs: [{{id: a, name: {name}, key: k}}]}}}}\n---\n"
+    )
+}
+
+const CHANNEL: &str =
+    "apiVersion: tidegate.io/v1alpha1\nkind: Channel\nmetadata: {namespace: lab, name: t}\nspec: {}\n---\n";
+
+fn publish(adapter: &Adapter, key: u8) -> u16 {
+    let head = format!("POST /channels/t/messages/a HTTP/1.1\nAuthorization: key-number-{key}-0123456789");
+    status(&adapter.request(&head, b"[]").unwrap()).unwrap()
+}
+
+fn lab() -> Ground {
+    let ground = ground().unwrap();
+    ground.cluster.kubectl(&["create", "namespace", "lab"]).unwrap().ok().unwrap();
+    ground.cluster.apply(&(CHANNEL.to_owned() + &thing("one", 1) + &thing("two", 2))).unwrap();
+    ground
+}
+
+fn holder(ground: &Ground) -> String {
+    ground.jsonpath(&["lease", "-n", NAMESPACE, "tidegate-operator"], "{.spec.holderIdentity}").unwrap()
+}
+
+/// Must show 7: the next leader writes when the first is killed; a released lease is taken at once.
+#[test]
+fn the_next_replica_leads_when_the_leader_is_killed_and_when_it_gives_the_lease_back() {
+    let ground = lab();
+    let mut first = ground.operator().unwrap();
+    until("the first leads", || holder(&ground) == "operator-0");
+    let mut second = ground.operator().unwrap();
+    assert_eq!((first.metric("tidegate_operator_leading").unwrap(), holder(&ground)), (1, "operator-0".to_owned()));
+    first.kill().unwrap();
+    until("the second leads", || holder(&ground) == "operator-1");
+    ground.cluster.apply(&thing("three", 3)).unwrap();
+    until("it writes", || !ground.condition("lab", "thing/three", "Accepted").is_empty());
+    assert_eq!(second.terminate().unwrap(), Some(0));
+    assert_eq!(holder(&ground), "");
+}
+
+/// Must show 7: known devices go on, a restarted adapter begins with the table on its disk, and all that changed
+/// meanwhile counts once the operator is back, deletions too.
+#[test]
+fn devices_go_on_while_the_operator_is_away_and_what_was_deleted_meanwhile_is_refused_afterwards() {
+    let ground = lab();
+    // A port of its own, so that the operator comes back where it was.
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let mut operator = ground.operator_at(port).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("key"), [7; 32]).unwrap();
+    let (cache, key) = (path("cache"), path("key"));
+    let kept = ["--grants-cache", cache.as_str(), "--grants-cache-key", key.as_str()];
+    let adapter = ground.adapter(&operator, &kept).unwrap();
+    until("the Things are known", || publish(&adapter, 1) == 202 && publish(&adapter, 2) == 202);
+    ground.ready("lab", "thing/two").unwrap();
+
+    operator.kill().unwrap();
+    assert_eq!(publish(&adapter, 1), 202);
+    drop(adapter);
+    let adapter = ground.adapter_at(port, &kept).unwrap();
+    assert_eq!((publish(&adapter, 1), publish(&adapter, 9)), (202, 401));
+
+    ground.cluster.kubectl(&["-n", "lab", "delete", "thing", "one"]).unwrap().ok().unwrap();
+    ground.cluster.apply(&thing("three", 3)).unwrap();
+    assert_eq!(publish(&adapter, 1), 202, "who is deleted while nobody can tell is known until somebody can");
+    let _back = ground.operator_at(port).unwrap();
+    until("the deletion counts", || publish(&adapter, 1) == 401);
+    assert_eq!((publish(&adapter, 2), publish(&adapter, 3)), (202, 202));
+}
+
+/// Must show 7: the API server is away, and whatever happens when it is back is applied, with no restart of ours.
+#[test]
+fn devices_go_on_while_the_api_server_is_away() {
+    let ground = lab();
+    let operator = ground.operator().unwrap();
+    let adapter = ground.adapter(&operator, &[]).unwrap();
+    until("the Things are known", || publish(&adapter, 1) == 202);
+    ground.cluster.stop_api_server().unwrap();
+    assert_eq!((publish(&adapter, 1), publish(&adapter, 9)), (202, 401));
+    ground.cluster.start_api_server().unwrap();
+    ground.cluster.kubectl(&["-n", "lab", "delete", "thing", "one"]).unwrap().ok().unwrap();
+    until("the deletion counts", || publish(&adapter, 1) == 401);
+    assert_eq!(publish(&adapter, 2), 202);
+}
