@@ -371,7 +371,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "duration(self) > duration('0s') && duration(self) <= duration('10m')",
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('10m'))",
         "message": "more than 0 and at most 10m"
     }]))]
     pub publish_timeout: Option<String>,
@@ -407,7 +407,7 @@ pub struct HttpSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "duration(self) > duration('0s') && duration(self) <= duration('30s')",
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('30s'))",
         "message": "more than 0 and at most 30s"
     }]))]
     pub keep_alive: Option<String>,
@@ -416,7 +416,7 @@ pub struct HttpSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "duration(self) > duration('0s') && duration(self) <= duration('10m')",
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('10m'))",
         "message": "more than 0 and at most 10m"
     }]))]
     pub timeout: Option<String>,
@@ -434,7 +434,7 @@ pub struct Drain {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "duration(self) <= duration('1h')",
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || duration(self) <= duration('1h')",
         "message": "at most 1h"
     }]))]
     pub timeout: Option<String>,

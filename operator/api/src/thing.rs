@@ -133,7 +133,7 @@ pub struct Credentials {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "duration(self) <= duration('720h')",
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || duration(self) <= duration('720h')",
         "message": "at most 720h"
     }]))]
     pub overlap: Option<String>,

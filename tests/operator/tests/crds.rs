@@ -1,0 +1,308 @@
+//! The definitions before a real API server: what it refuses and in which words, what it keeps, what it shows.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
+
+use cluster_rig::Namespace;
+use expect_test::{Expect, expect};
+use operator_tests::shared;
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!("apiVersion: tidegate.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+/// What `kubectl apply` says of a document, one line for each thing that is wrong.
+fn refusal(lab: &Namespace<'_>, document: &str) -> String {
+    let answer = shared().cluster.kubectl_with(&["apply", "--namespace", lab, "--filename=-"], document).unwrap();
+    if answer.success {
+        return format!("ACCEPTED: {}", answer.stdout.trim());
+    }
+    let said = answer.stderr.replace("for: \"STDIN\": ", "").replace("error when patching \"STDIN\": ", "");
+    said.trim().to_owned()
+}
+
+/// What is wrong, and the kind, the name and the spec that have it. HASH stands for a hash.
+type Case = (&'static str, &'static str, &'static str, &'static str);
+
+const THINGS: &[Case] = &[
+    ("a duplicate connection", "Thing", "dev", "{connections: [{channel: a}, {channel: a}]}"),
+    ("65 connections", "Thing", "dev", "{connections: [MANY]}"),
+    ("an unknown field", "Thing", "dev", "{suspnded: true}"),
+    ("an id of its own", "Thing", "dev", "{id: mine}"),
+    ("a name with a dot", "Thing", "a.b", "{}"),
+    ("a name that is too long", "Thing", "a234567890b234567890c234567890d234567890e234567890f234567890g234", "{}"),
+    ("an alias with a dot", "Thing", "dev", "{aliases: [a.b]}"),
+    ("a permission that is none", "Thing", "dev", "{connections: [{channel: a, permissions: [Read]}]}"),
+];
+
+const KEYS: &[Case] = &[
+    (
+        "a generated key and a given one",
+        "Thing",
+        "dev",
+        "{credentials: {generate: {}, keyHashes: [{id: a, sha256: HASH}]}}",
+    ),
+    (
+        "one id for two keys",
+        "Thing",
+        "dev",
+        "{credentials: {secretRefs: [{id: a, name: s, key: k}], keyHashes: [{id: a, sha256: HASH}]}}",
+    ),
+    (
+        "a key that ends before it begins",
+        "Thing",
+        "dev",
+        "{credentials: {keyHashes: [{id: a, sha256: HASH, notBefore: '2030-01-01T00:00:00Z', notAfter: '2030-01-01T00:00:00+01:00'}]}}",
+    ),
+    ("an overlap that is too long", "Thing", "dev", "{credentials: {overlap: 721h}}"),
+    ("an overlap that is none", "Thing", "dev", "{credentials: {overlap: 1 day}}"),
+];
+
+const CHANNELS: &[Case] = &[
+    ("a name with a dot", "Channel", "a.b", "{}"),
+    ("namespaces that do not count", "Channel", "c", "{allowedThings: {namespaces: Same, list: [a]}}"),
+    ("a payload that is too large", "Channel", "c", "{payload: {maxBytes: 99999999}}"),
+    ("a content type that is not admitted", "Channel", "c", "{payload: {admit: [text/plain]}}"),
+];
+
+const ADAPTERS: &[Case] = &[
+    ("no protocol", "Adapter", "http", "{}"),
+    ("a protocol that is none", "Adapter", "http", "{protocol: Smoke}"),
+    ("replicas and autoscaling", "Adapter", "http", "{protocol: HTTP, replicas: 2, autoscaling: {maxReplicas: 3}}"),
+    ("fewest above most", "Adapter", "http", "{protocol: HTTP, autoscaling: {minReplicas: 4, maxReplicas: 3}}"),
+    (
+        "TLS without a certificate",
+        "Adapter",
+        "http",
+        "{protocol: HTTP, listeners: [{name: a, port: 443, transport: TLS}]}",
+    ),
+    (
+        "two listeners of one transport",
+        "Adapter",
+        "http",
+        "{protocol: HTTP, listeners: [{name: a, port: 80}, {name: b, port: 81}]}",
+    ),
+    ("two ways in", "Adapter", "http", "{protocol: HTTP, ingress: {}, gateway: {parentRefs: [{name: g}]}}"),
+    ("a label of the operator", "Adapter", "http", "{protocol: HTTP, podLabels: {app.kubernetes.io/name: x}}"),
+    ("a class without a load balancer", "Adapter", "http", "{protocol: HTTP, service: {loadBalancerClass: x}}"),
+    ("a silence that is too long", "Adapter", "http", "{protocol: HTTP, settings: {http: {keepAlive: 1m}}}"),
+    ("a name that is no Service's", "Adapter", "1st", "{protocol: HTTP}"),
+];
+
+/// Applies each case and compares what `kubectl` says.
+fn check(cases: &[Case], expected: &Expect) {
+    let lab = shared().cluster.namespace("lab").unwrap();
+    let many: Vec<String> = (0..65).map(|n| format!("{{channel: c{n}}}")).collect();
+    let mut said = String::new();
+    for (case, kind, name, spec) in cases {
+        let spec = spec.replace("HASH", &"0f".repeat(32)).replace("MANY", &many.join(","));
+        writeln!(said, "## {case}\n{}", refusal(&lab, &object(kind, name, &spec))).unwrap();
+    }
+    expected.assert_eq(&said);
+}
+
+// Must show 2.
+
+#[test]
+fn a_thing_is_refused_at_apply_in_words_that_a_person_understands() {
+    check(
+        THINGS,
+        &expect![[r###"
+        ## a duplicate connection
+        The Thing "dev" is invalid: spec.connections[1]: Duplicate value: {"channel":"a","namespace":""}
+        ## 65 connections
+        The Thing "dev" is invalid: 
+        * spec.connections: Too many: 65: must have at most 64 items
+        * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+        ## an unknown field
+        Error from server (BadRequest): error when creating "STDIN": Thing in version "v1alpha1" cannot be handled as a Thing: strict decoding error: unknown field "spec.suspnded"
+        ## an id of its own
+        Error from server (BadRequest): error when creating "STDIN": Thing in version "v1alpha1" cannot be handled as a Thing: strict decoding error: unknown field "spec.id"
+        ## a name with a dot
+        The Thing "a.b" is invalid: <nil>: Invalid value: the name of a Thing has at most 63 of a-z, 0-9 and '-', and no dot
+        ## a name that is too long
+        The Thing "a234567890b234567890c234567890d234567890e234567890f234567890g234" is invalid: <nil>: Invalid value: the name of a Thing has at most 63 of a-z, 0-9 and '-', and no dot
+        ## an alias with a dot
+        The Thing "dev" is invalid: spec.aliases[0]: Invalid value: "a.b": spec.aliases[0] in body should match '^[A-Za-z0-9_-]+$'
+        ## a permission that is none
+        The Thing "dev" is invalid: 
+        * spec.connections[0].permissions[0]: Unsupported value: "Read": supported values: "Publish", "Subscribe"
+        * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+    "###]],
+    );
+}
+
+#[test]
+fn keys_are_refused_at_apply_in_words_that_a_person_understands() {
+    check(
+        KEYS,
+        &expect![[r###"
+        ## a generated key and a given one
+        The Thing "dev" is invalid: spec.credentials: Invalid value: a key is either generated or given: generate excludes secretRefs and keyHashes
+        ## one id for two keys
+        The Thing "dev" is invalid: spec.credentials: Invalid value: an id names one key: secretRefs and keyHashes share one
+        ## a key that ends before it begins
+        The Thing "dev" is invalid: spec.credentials.keyHashes[0]: Invalid value: notBefore is after notAfter
+        ## an overlap that is too long
+        The Thing "dev" is invalid: spec.credentials.overlap: Invalid value: "721h": at most 720h
+        ## an overlap that is none
+        The Thing "dev" is invalid: spec.credentials.overlap: Invalid value: "1 day": spec.credentials.overlap in body should match '^([0-9]{1,5}(h|m|s|ms)){1,4}$'
+    "###]],
+    );
+}
+
+#[test]
+fn a_channel_is_refused_at_apply_in_words_that_a_person_understands() {
+    check(
+        CHANNELS,
+        &expect![[r###"
+        ## a name with a dot
+        The Channel "a.b" is invalid: <nil>: Invalid value: the name of a Channel has at most 63 of a-z, 0-9 and '-', and no dot
+        ## namespaces that do not count
+        The Channel "c" is invalid: spec.allowedThings: Invalid value: list goes with namespaces: List
+        ## a payload that is too large
+        The Channel "c" is invalid: spec.payload.maxBytes: Invalid value: 99999999: spec.payload.maxBytes in body should be less than or equal to 16777216
+        ## a content type that is not admitted
+        The Channel "c" is invalid: spec.payload: Invalid value: contentType must be among those that admit lists
+    "###]],
+    );
+}
+
+#[test]
+fn an_adapter_is_refused_at_apply_in_words_that_a_person_understands() {
+    check(
+        ADAPTERS,
+        &expect![[r###"
+        ## no protocol
+        The Adapter "http" is invalid: 
+        * spec.protocol: Required value
+        * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+        ## a protocol that is none
+        The Adapter "http" is invalid: 
+        * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP"
+        * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+        ## replicas and autoscaling
+        The Adapter "http" is invalid: spec: Invalid value: the number of pods is either given or found: replicas excludes autoscaling
+        ## fewest above most
+        The Adapter "http" is invalid: spec.autoscaling: Invalid value: minReplicas is above maxReplicas
+        ## TLS without a certificate
+        The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, and TLS needs it
+        ## two listeners of one transport
+        The Adapter "http" is invalid: spec.listeners: Invalid value: at most one listener of each transport
+        ## two ways in
+        The Adapter "http" is invalid: spec: Invalid value: one way leads in: ingress excludes gateway
+        ## a label of the operator
+        The Adapter "http" is invalid: spec.podLabels: Invalid value: labels that begin with tidegate.io/ or app.kubernetes.io/ are the operator's
+        ## a class without a load balancer
+        The Adapter "http" is invalid: spec.service: Invalid value: loadBalancerClass goes with type: LoadBalancer
+        ## a silence that is too long
+        The Adapter "http" is invalid: spec.settings.http.keepAlive: Invalid value: "1m": more than 0 and at most 30s
+        ## a name that is no Service's
+        The Adapter "1st" is invalid: <nil>: Invalid value: the name of an Adapter has at most 52 of a-z, 0-9 and '-', no dot, and begins with a letter
+    "###]],
+    );
+}
+
+#[test]
+fn two_field_managers_keep_each_others_connections_and_conditions() {
+    let cluster = &shared().cluster;
+    let lab = cluster.namespace("lab").unwrap();
+    let apply = |manager: &str, more: &[&str], document: &str| {
+        let manager = format!("--field-manager={manager}");
+        let args = [&["apply", "--server-side", "--namespace", &lab, &manager, "--filename=-"], more].concat();
+        cluster.kubectl_with(&args, document).unwrap().ok().unwrap()
+    };
+    apply("one", &[], &object("Thing", "dev", "{connections: [{channel: a, permissions: [Publish]}]}"));
+    apply("two", &[], &object("Thing", "dev", "{connections: [{channel: b}]}"));
+    let get = |path: &str| {
+        let output = format!("--output=jsonpath={path}");
+        cluster.kubectl(&["get", "thing", "dev", "--namespace", &lab, &output]).unwrap().ok().unwrap()
+    };
+    assert_eq!(get("{.spec.connections[*].channel}"), "a b");
+    // Whoever no longer names a connection takes away that one alone.
+    apply("one", &[], &object("Thing", "dev", "{suspended: true}"));
+    assert_eq!(get("{.spec.connections[*].channel}"), "b");
+
+    let status = |kind: &str| {
+        format!(
+            "apiVersion: tidegate.io/v1alpha1\nkind: Thing\nmetadata: {{name: dev}}\nstatus:\n  conditions:\n  - {{type: {kind}, status: 'True', reason: Word, message: '', lastTransitionTime: '2026-01-01T00:00:00Z'}}\n"
+        )
+    };
+    apply("one", &["--subresource=status"], &status("Healthy"));
+    apply("two", &["--subresource=status"], &status("Blessed"));
+    let kinds = get("{.status.conditions[*].type}");
+    assert!(kinds.contains("Healthy") && kinds.contains("Blessed"), "{kinds}");
+}
+
+#[test]
+fn what_is_written_is_stored_as_it_was_written() {
+    let cluster = &shared().cluster;
+    let lab = cluster.namespace("lab").unwrap();
+    let spec = |kind: &str, name: &str, spec: &str| {
+        let document = object(kind, name, spec);
+        cluster.kubectl_with(&["apply", "--namespace", &lab, "--filename=-"], &document).unwrap().ok().unwrap();
+        let kind = format!("{}.tidegate.io", kind.to_lowercase());
+        cluster.kubectl(&["get", &kind, name, "--namespace", &lab, "--output=jsonpath={.spec}"]).unwrap().ok().unwrap()
+    };
+    expect![[
+        r#"{"connections":[{"channel":"a","namespace":"","permissions":["Publish","Subscribe"]}],"suspended":false}"#
+    ]]
+    .assert_eq(&spec("Thing", "dev", "{connections: [{channel: a}]}"));
+    expect![[r#"{"payload":{"contentType":"text/plain","maxBytes":262144,"validate":"None"}}"#]].assert_eq(&spec(
+        "Channel",
+        "telemetry",
+        "{payload: {contentType: text/plain}}",
+    ));
+    let full = "{protocol: HTTP, replicas: 3, listeners: [{name: http, port: 80}, {name: https, port: 443, transport: TLS, tls: {secretRef: {name: cert}}}],
+        service: {type: LoadBalancer, externalTrafficPolicy: Local}, gateway: {parentRefs: [{name: gate}], host: iot.example.org},
+        settings: {publishTimeout: 5s, http: {keepAlive: 20s}}, drain: {timeout: 5m}, resources: {requests: {cpu: 1, memory: 64Mi}},
+        nodeSelector: {zone: a}, tolerations: [{key: iot, operator: Exists}], podLabels: {team: a}, podAnnotations: {note: b},
+        affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone, labelSelector: {matchLabels: {a: b}}}]}},
+        topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}";
+    expect![[r#"{"affinity":{"podAntiAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"labelSelector":{"matchLabels":{"a":"b"}},"topologyKey":"zone"}]}},"drain":{"timeout":"5m"},"gateway":{"host":"iot.example.org","parentRefs":[{"name":"gate"}],"prefix":"/"},"listeners":[{"name":"http","port":80,"transport":"TCP"},{"name":"https","port":443,"tls":{"secretRef":{"name":"cert"}},"transport":"TLS"}],"nodeSelector":{"zone":"a"},"podAnnotations":{"note":"b"},"podLabels":{"team":"a"},"protocol":"HTTP","replicas":3,"resources":{"requests":{"cpu":1,"memory":"64Mi"}},"service":{"externalTrafficPolicy":"Local","type":"LoadBalancer"},"settings":{"http":{"keepAlive":"20s"},"logFormat":"Json","publishTimeout":"5s"},"tolerations":[{"key":"iot","operator":"Exists"}],"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]}"#]].assert_eq(&spec("Adapter", "http", full));
+    cluster.kubectl(&["scale", "adapter", "http", "--namespace", &lab, "--replicas=5"]).unwrap().ok().unwrap();
+    let replicas = ["get", "adapter", "http", "--namespace", &lab, "--output=jsonpath={.spec.replicas}"];
+    assert_eq!(cluster.kubectl(&replicas).unwrap().ok().unwrap(), "5");
+}
+
+#[test]
+fn kubectl_shows_and_explains_them() {
+    let cluster = &shared().cluster;
+    let lab = cluster.namespace("lab").unwrap();
+    let documents = [
+        object("Thing", "dev", "{suspended: true}"),
+        object("Channel", "telemetry", "{}"),
+        object("Adapter", "http", "{protocol: HTTP}"),
+    ];
+    let apply = ["apply", "--namespace", &lab, "--filename=-"];
+    cluster.kubectl_with(&apply, &documents.join("---\n")).unwrap().ok().unwrap();
+    let heads: String = ["tgth", "tgch", "tgad"]
+        .iter()
+        .map(|kind| {
+            let shown = cluster.kubectl(&["get", kind, "--namespace", &lab, "--output=wide"]).unwrap().ok().unwrap();
+            let words: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+            words.join(" ") + "\n"
+        })
+        .collect();
+    expect![[r#"
+        NAME ID READY REASON KEYS CONNECTIONS AGE
+        NAME ID READY REASON BROKER THINGS AGE
+        NAME PROTOCOL DESIRED READY PROGRAMMED ADDRESS REASON AGE
+    "#]]
+    .assert_eq(&heads);
+    let all = cluster.kubectl(&["get", "tidegate", "--namespace", &lab, "--output=name"]).unwrap().ok().unwrap();
+    let mut all: Vec<&str> = all.lines().collect();
+    all.sort_unstable();
+    assert_eq!(all, ["adapter.tidegate.io/http", "channel.tidegate.io/telemetry", "thing.tidegate.io/dev"]);
+    let suspended = |value: &str| {
+        let selector = format!("--field-selector=spec.suspended={value}");
+        cluster.kubectl(&["get", "things", "--namespace", &lab, "--output=name", &selector]).unwrap().ok().unwrap()
+    };
+    assert_eq!((suspended("true").trim(), suspended("false").trim()), ("thing.tidegate.io/dev", ""));
+    let explained = cluster.kubectl(&["explain", "thing.spec.connections"]).unwrap().ok().unwrap();
+    for words in
+        ["The Channels that the Thing may use.", "The Channel's name.", "What the Thing may do. Default: both."]
+    {
+        assert!(explained.contains(words), "{explained}");
+    }
+}
