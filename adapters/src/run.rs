@@ -69,6 +69,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         event_keep_alive: options.http_keep_alive.0,
         head_read_max: options.http_timeout.0,
         body_read_max: options.http_timeout.0,
+        reader_stall_max: options.http_timeout.0,
         bodies_bytes_max: options.http_bodies_bytes_max,
         ..HttpLimits::default()
     };

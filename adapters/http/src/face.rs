@@ -49,6 +49,8 @@ pub struct HttpLimits {
     pub bodies_bytes_max: usize,
     /// Streams of one HTTP/2 connection.
     pub streams_max: u32,
+    /// How long the reader of an event stream may take nothing.
+    pub reader_stall_max: Duration,
     /// How long an event stream is silent before a comment is sent.
     pub event_keep_alive: Duration,
 }
@@ -65,6 +67,7 @@ impl Default for HttpLimits {
             discarded_bytes_max: 64 * 1_024,
             bodies_bytes_max: 256 * 1_024 * 1_024,
             streams_max: 128,
+            reader_stall_max: Duration::from_secs(30),
             event_keep_alive: Duration::from_secs(15),
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tidegate_bridge::{Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_model::{Protocol, Refusal, TopicFilter};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::answer::Problem;
 use crate::credential::Shown;
@@ -55,7 +55,12 @@ impl HttpFace {
             keep_alive: self.limits.event_keep_alive,
             ended: false,
         };
-        Body::from_stream(stream::unfold(events, Events::next))
+        let (chunks, taken) = mpsc::channel(1);
+        tokio::spawn(events.hand_over(chunks, self.limits.reader_stall_max));
+        Body::from_stream(stream::unfold(taken, async |mut taken: mpsc::Receiver<Bytes>| {
+            let chunk = taken.recv().await?;
+            Some((Ok::<_, Infallible>(chunk), taken))
+        }))
     }
 }
 
@@ -68,14 +73,28 @@ struct Events {
 }
 
 impl Events {
-    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+    /// Hands each chunk to the connection, until either side ends the stream, or the reader takes none for too long:
+    /// a connection whose reader stalls is not even asked for more.
+    async fn hand_over(mut self, chunks: mpsc::Sender<Bytes>, reader_stall_max: Duration) {
+        loop {
+            let chunk = tokio::select! {
+                chunk = self.next() => chunk,
+                () = chunks.closed() => return,
+            };
+            let Some(chunk) = chunk else { return };
+            let Ok(Ok(())) = tokio::time::timeout(reader_stall_max, chunks.send(chunk)).await else { return };
+        }
+    }
+
+    /// The next chunk; nothing after the end.
+    async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
             return None;
         }
         if let Some(first) = self.first.take() {
-            return Some((Ok(first), self));
+            return Some(first);
         }
-        let Self { subscription, draining, keep_alive, .. } = &mut self;
+        let Self { subscription, draining, keep_alive, .. } = self;
         let next = tokio::select! {
             biased;
             // The sender is gone only when the face is, which is an end too.
@@ -90,7 +109,7 @@ impl Events {
                 event::end(&Problem::from(refusal).json()).into()
             }
         };
-        Some((Ok(chunk), self))
+        Some(chunk)
     }
 }
 

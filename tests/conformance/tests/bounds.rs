@@ -78,6 +78,63 @@ fn a_reader_that_stops_reading_is_cut_off() {
     });
 }
 
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A header that is neither compressed nor remembered.
+//= RFC7541 6.2.2
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [vec![0], text(name), text(value)].concat()
+}
+
+//= RFC9113 6.9
+#[test]
+fn a_reader_that_gives_no_window_is_cut_off() {
+    const SETTINGS: u8 = 4;
+    const HEADERS: u8 = 1;
+    const PING: u8 = 6;
+    let adapter = Adapter::start("memory:", &["--http-timeout", "1s"]).unwrap();
+    let mut stream = TcpStream::connect(adapter.http()).unwrap();
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let headers = [
+        literal(":method", "GET"),
+        literal(":scheme", "http"),
+        literal(":authority", "x"),
+        literal(":path", &format!("/{TOPIC}")),
+        literal("authorization", KEY_2),
+    ];
+    let request = frame(HEADERS, 5, 1, &headers.concat());
+    stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &no_window[..], &request].concat()).unwrap();
+    let subscribed = |count: u8| {
+        let metrics = adapter.admin("/metrics").unwrap();
+        metrics.lines().any(|line| line.starts_with("tidegate_subscriptions{") && line.ends_with(&format!(" {count}")))
+    };
+    // It answers pings all the while, so that the connection is alive.
+    let mut answering = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let mut head = [0; 9];
+        while answering.read_exact(&mut head).is_ok() {
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            let mut payload = vec![0; length];
+            if answering.read_exact(&mut payload).is_err() {
+                return;
+            }
+            if head[3] == PING && head[4] == 0 && answering.write_all(&frame(PING, 1, 0, &payload)).is_err() {
+                return;
+            }
+        }
+    });
+    until("it is subscribed", || subscribed(1));
+    until("it is cut off", || {
+        assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
+        subscribed(0)
+    });
+}
+
 /// A generator of pseudo-random numbers that gives the same ones on every run.
 struct Xorshift(u64);
 
