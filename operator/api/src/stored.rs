@@ -32,6 +32,12 @@ macro_rules! known {
                 SCHEMA.get_or_init(|| schema_of(crds::crd::<Self>()))
             }
         }
+
+        impl From<Stored<Self>> for $kind {
+            fn from(Stored(object): Stored<Self>) -> Self {
+                object
+            }
+        }
     };
 }
 

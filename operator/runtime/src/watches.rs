@@ -9,7 +9,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Error, Resource};
 use serde::de::DeserializeOwned;
-use tidegate_api::{Channel, Thing};
+use tidegate_api::{Channel, Stored, Thing};
 use tokio::sync::mpsc;
 
 /// An object that was read, or of which no more than the metadata could be.
@@ -39,6 +39,9 @@ pub(crate) enum Change<K> {
 pub(crate) trait Watched:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
 {
+    /// How it is read: our own kinds without the fields of a newer version, which comes to the API server first.
+    type Read: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Into<Self> + 'static;
+
     /// Takes off what nobody here reads, since it would be most of the memory.
     fn prune(&mut self) {
         prune_metadata(self.meta_mut());
@@ -76,7 +79,7 @@ enum Ended {
 
 async fn follow<K: Watched>(client: Client, config: watcher::Config, to: &mpsc::Sender<Change<K>>) -> Ended {
     let streaming = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
-    let api: Api<DeserializeGuard<K>> = Api::all(client);
+    let api: Api<DeserializeGuard<K::Read>> = Api::all(client);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut listed = Vec::new();
     loop {
@@ -114,9 +117,10 @@ fn is_refusal(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(Error::Api(status)) if [400, 422].contains(&status.code))
 }
 
-fn seen<K: Watched>(DeserializeGuard(read): DeserializeGuard<K>) -> Seen<K> {
+fn seen<K: Watched>(DeserializeGuard(read): DeserializeGuard<K::Read>) -> Seen<K> {
     match read {
-        Ok(mut object) => {
+        Ok(object) => {
+            let mut object: K = object.into();
             object.prune();
             Seen::Object(object)
         }
@@ -128,10 +132,16 @@ fn seen<K: Watched>(DeserializeGuard(read): DeserializeGuard<K>) -> Seen<K> {
     }
 }
 
-fn metadata<K: Watched>(guard: &DeserializeGuard<K>) -> ObjectMeta {
+fn metadata<K: Resource>(guard: &DeserializeGuard<K>) -> ObjectMeta {
     guard.meta().clone()
 }
 
-impl Watched for Secret {}
-impl Watched for Thing {}
-impl Watched for Channel {}
+impl Watched for Secret {
+    type Read = Self;
+}
+impl Watched for Thing {
+    type Read = Stored<Self>;
+}
+impl Watched for Channel {
+    type Read = Stored<Self>;
+}

@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 
 use cluster_rig::Namespace;
+use conformance::until;
 use expect_test::{Expect, expect};
-use operator_tests::shared;
+use operator_tests::{ground, shared};
 
 fn object(kind: &str, name: &str, spec: &str) -> String {
     format!("apiVersion: tidegate.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
@@ -305,4 +306,30 @@ fn kubectl_shows_and_explains_them() {
     {
         assert!(explained.contains(words), "{explained}");
     }
+}
+
+/// The definitions are upgraded before the operator, and may put a field into every object there is.
+#[test]
+fn an_operator_that_is_older_than_the_definitions_goes_on() {
+    let ground = ground().unwrap();
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/fromTomorrow";
+    let field = r#"{"type": "integer", "default": 1}"#;
+    let patch = format!(r#"[{{"op": "add", "path": "{path}", "value": {field}}}]"#);
+    for kind in ["things", "channels"] {
+        let crd = format!("{kind}.tidegate.io");
+        ground.cluster.kubectl(&["patch", "crd", &crd, "--type=json", "--patch", &patch]).unwrap().ok().unwrap();
+    }
+    let lab = ground.cluster.namespace("lab").unwrap();
+    let documents =
+        [object("Thing", "dev", "{connections: [{channel: telemetry}]}"), object("Channel", "telemetry", "{}")];
+    let apply = || {
+        let args = ["apply", "--namespace", &lab, "--filename=-"];
+        ground.cluster.kubectl_with(&args, &documents.join("---\n")).unwrap().ok().unwrap();
+        ground.jsonpath(&["-n", &lab, "thing/dev"], "{.spec.fromTomorrow}").unwrap() == "1"
+    };
+    until("the API server has the newer definitions", apply);
+    let operator = ground.operator().unwrap();
+    let _adapter = ground.adapter(&operator, &[]).unwrap();
+    ground.ready(&lab, "thing/dev").unwrap();
+    ground.ready(&lab, "channel.tidegate.io/telemetry").unwrap();
 }
