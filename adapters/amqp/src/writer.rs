@@ -151,6 +151,8 @@ impl Writer {
                 biased;
                 Some((sequence, confirmed)) = in_flight.confirms.next(), if !in_flight.jobs.is_empty() => {
                     idle_looks = 0;
+                    // Whatever was being taken came after what is pending.
+                    pending.extend(gathered.drain(..));
                     match confirmed {
                         Ok(confirmed) => self.settle(sequence, confirmed, &mut in_flight),
                         Err(dead) => break dead,
@@ -170,6 +172,7 @@ impl Writer {
                     }
                 }
                 _ = look.tick() => {
+                    pending.extend(gathered.drain(..));
                     pending.retain(|job| !job.verdict.is_closed());
                     idle_looks = if link.is_blocked() || in_flight.jobs.is_empty() { 0 } else { idle_looks + 1 };
                     if !link.is_up() || idle_looks > looks_max {
