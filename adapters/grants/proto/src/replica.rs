@@ -169,8 +169,8 @@ impl Replica {
             Staged::Nothing => return Err(StreamError::Order("a table without parts")),
             Staged::Snapshot(entries) => (entries, Contents::default()),
             Staged::Delta(entries) => {
-                if self.at.is_none_or(|at| at.epoch != epoch || cursor <= at.cursor) {
-                    return Err(StreamError::Order("a table that is not newer"));
+                if self.at.is_none_or(|at| at.epoch != epoch || cursor.0 != at.cursor.0.saturating_add(1)) {
+                    return Err(StreamError::Order("a table that is not the next one"));
                 }
                 (entries, std::mem::take(&mut self.contents))
             }
