@@ -11,7 +11,8 @@ use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::lease::WRITE_MAX;
+use crate::clock::now;
+use crate::lease::in_time;
 
 /// How long a good token is not shown to the API server again.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -21,17 +22,6 @@ const BAD_FOR: Duration = Duration::from_secs(5);
 const TOKENS_MAX: usize = 4_096;
 /// Longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 16 * 1_024;
-/// Where a ServiceAccount token names the pod that it was made for.
-const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
-
-/// The name of an adapter's process, as far as its token tells.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Caller {
-    /// The user: `system:serviceaccount:<namespace>:<name>`.
-    pub(crate) user: String,
-    /// The pod, where the token is bound to one.
-    pub(crate) pod: Option<String>,
-}
 
 /// Why a caller gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +46,7 @@ pub(crate) struct Callers {
 }
 
 struct Remembered {
-    verdict: Result<Caller, Denial>,
+    verdict: Result<(), Denial>,
     until: Instant,
 }
 
@@ -67,12 +57,12 @@ impl Callers {
         Self { client, audience, known: Mutex::default() }
     }
 
-    /// Who shows this token, if they may watch the grants: RBAC decides by the verb `watch` on the virtual resource
+    /// Whether who shows this token may watch the grants: RBAC decides by the verb `watch` on the virtual resource
     /// `adapters/grants` of `tidegate.io`.
     ///
     /// # Errors
     /// [`Denial`].
-    pub(crate) async fn check(&self, token: &str) -> Result<Caller, Denial> {
+    pub(crate) async fn check(&self, token: &str) -> Result<(), Denial> {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
             return Err(Denial::Unauthenticated);
         }
@@ -82,17 +72,17 @@ impl Callers {
         }
         let verdict = self.ask(token).await;
         if verdict != Err(Denial::Unavailable) {
-            self.remember(hash, &verdict);
+            self.remember(hash, verdict);
         }
         verdict
     }
 
-    fn remembered(&self, hash: &[u8; 32]) -> Option<Result<Caller, Denial>> {
+    fn remembered(&self, hash: &[u8; 32]) -> Option<Result<(), Denial>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(hash).filter(|known| now() < known.until).map(|known| known.verdict.clone())
+        known.get(hash).filter(|known| now() < known.until).map(|known| known.verdict)
     }
 
-    fn remember(&self, hash: [u8; 32], verdict: &Result<Caller, Denial>) {
+    fn remember(&self, hash: [u8; 32], verdict: Result<(), Denial>) {
         let good_for = if verdict.is_ok() { GOOD_FOR } else { BAD_FOR };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= TOKENS_MAX {
@@ -102,27 +92,22 @@ impl Callers {
         if known.len() >= TOKENS_MAX {
             known.clear();
         }
-        known.insert(hash, Remembered { verdict: verdict.clone(), until: now() + good_for });
+        known.insert(hash, Remembered { verdict, until: now() + good_for });
     }
 
-    async fn ask(&self, token: &str) -> Result<Caller, Denial> {
+    async fn ask(&self, token: &str) -> Result<(), Denial> {
         let spec = TokenReviewSpec { audiences: Some(vec![self.audience.clone()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
         let params = PostParams::default();
-        let answered = tokio::time::timeout(WRITE_MAX, reviews.create(&params, &review)).await;
-        let Ok(Ok(answered)) = answered else { return Err(Denial::Unavailable) };
+        let answered = in_time(reviews.create(&params, &review)).await.map_err(|_| Denial::Unavailable)?;
         let status = answered.status.unwrap_or_default();
         let meant = status.audiences.is_some_and(|audiences| audiences.contains(&self.audience));
         if !status.authenticated.unwrap_or(false) || !meant {
             return Err(Denial::Unauthenticated);
         }
         let user = status.user.unwrap_or_default();
-        if !self.may_watch(&user).await? {
-            return Err(Denial::Forbidden);
-        }
-        let pod = user.extra.as_ref().and_then(|extra| extra.get(POD_NAME)).and_then(|names| names.first()).cloned();
-        Ok(Caller { user: user.username.unwrap_or_default(), pod })
+        if self.may_watch(&user).await? { Ok(()) } else { Err(Denial::Forbidden) }
     }
 
     async fn may_watch(&self, user: &UserInfo) -> Result<bool, Denial> {
@@ -144,13 +129,7 @@ impl Callers {
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let params = PostParams::default();
-        let answered = tokio::time::timeout(WRITE_MAX, reviews.create(&params, &review)).await;
-        let Ok(Ok(answered)) = answered else { return Err(Denial::Unavailable) };
+        let answered = in_time(reviews.create(&params, &review)).await.map_err(|_| Denial::Unavailable)?;
         Ok(answered.status.is_some_and(|status| status.allowed))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "what is remembered ends by the clock of this process")]
-fn now() -> Instant {
-    Instant::now()
 }

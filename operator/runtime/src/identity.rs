@@ -9,8 +9,9 @@ use kube::{Client, Error};
 use tidegate_daemon::tls::Tls;
 use tidegate_model::Timestamp;
 
-use crate::authority::{self, AuthorityError, Entries, SERVING_DAYS};
-use crate::lease::Leadership;
+use crate::authority::{self, Entries, SERVING_DAYS};
+use crate::clock::timestamp;
+use crate::lease::{Leadership, in_time};
 use crate::writer::FIELD_MANAGER;
 
 /// How often the authority is looked at.
@@ -72,9 +73,9 @@ impl Identity {
 
     /// A new certificate, if there should be one.
     async fn look(&mut self) -> Result<Option<rustls::ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
-        let found = self.api.get_opt(&self.options.secret).await?;
+        let found = in_time(self.api.get_opt(&self.options.secret)).await?;
         let mut entries = found.as_ref().map(entries_of).unwrap_or_default();
-        let now = now();
+        let now = timestamp();
         if self.leadership.is_held()
             && let Some(renewed) = authority::renewed(&entries, now)?
         {
@@ -88,7 +89,7 @@ impl Identity {
         if fresh || entries.is_empty() {
             return Ok(None);
         }
-        let config = authority::identity(&entries, &self.options.names, now).map_err(|error: AuthorityError| error)?;
+        let config = authority::identity(&entries, &self.options.names, now)?;
         self.made = Some((entries, now));
         Ok(Some(config))
     }
@@ -100,12 +101,12 @@ impl Identity {
         let written = match found {
             Some(found) => {
                 let secret = Secret { data: Some(data), ..found };
-                self.api.replace(&self.options.secret, &params, &secret).await
+                in_time(self.api.replace(&self.options.secret, &params, &secret)).await
             }
             None => {
                 let metadata = ObjectMeta { name: Some(self.options.secret.clone()), ..ObjectMeta::default() };
                 let secret = Secret { metadata, data: Some(data), ..Secret::default() };
-                self.api.create(&params, &secret).await
+                in_time(self.api.create(&params, &secret)).await
             }
         };
         match written {
@@ -118,8 +119,4 @@ impl Identity {
 
 fn entries_of(secret: &Secret) -> Entries {
     secret.data.iter().flatten().map(|(name, value)| (name.clone(), value.0.clone())).collect()
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_nanos(u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0))
 }

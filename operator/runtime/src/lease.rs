@@ -1,6 +1,5 @@
 //! The Lease object: holds it, renews it, and tells the process when it may write.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -10,11 +9,20 @@ use kube::{Client, Error};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::now;
 use crate::election::{Attempt, Election, ElectionTimes, LeaseRecord};
 
 /// How long one write to the API server may take. With [`ElectionTimes`] it makes sure that a holder's last write has
 /// ended before the next holder's first: 10 s until it gives up, and 4 s, are less than 15 s.
-pub(crate) const WRITE_MAX: Duration = Duration::from_secs(4);
+const WRITE_MAX: Duration = Duration::from_secs(4);
+
+/// Bounds a call by [`WRITE_MAX`]: the client alone would try for minutes.
+pub(crate) async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(WRITE_MAX, call).await {
+        Ok(outcome) => outcome,
+        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
+}
 
 /// The right to write, asked before each write. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,7 +68,7 @@ pub(crate) struct LeaseHolder {
     api: Api<Lease>,
     options: LeaseOptions,
     election: Election,
-    until: Arc<watch::Sender<Option<Instant>>>,
+    until: watch::Sender<Option<Instant>>,
 }
 
 impl LeaseHolder {
@@ -70,7 +78,7 @@ impl LeaseHolder {
         let (until, leadership) = watch::channel(None);
         let election = Election::new(options.identity.clone(), options.times);
         let api = Api::namespaced(client, &options.namespace);
-        (Self { api, options, election, until: Arc::new(until) }, Leadership(leadership))
+        (Self { api, options, election, until }, Leadership(leadership))
     }
 
     /// Competes until the lease is lost, or until `stop` comes true, and then gives it back.
@@ -104,11 +112,8 @@ impl LeaseHolder {
 
     /// One look at the lease, and one write where it is ours to write.
     async fn round(&mut self) {
-        let outcome = tokio::time::timeout(WRITE_MAX, self.attempt()).await;
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be read or written"),
-            Err(_elapsed) => tracing::warn!("the lease could not be read or written in time"),
+        if let Err(error) = in_time(self.attempt()).await {
+            tracing::warn!(%error, "the lease could not be read or written");
         }
     }
 
@@ -171,8 +176,7 @@ impl LeaseHolder {
             return;
         }
         self.until.send_replace(None);
-        let given_back = tokio::time::timeout(WRITE_MAX, self.give_back()).await;
-        if !matches!(given_back, Ok(Ok(()))) {
+        if in_time(self.give_back()).await.is_err() {
             tracing::warn!("the lease could not be given back: it ends by itself");
         }
     }
@@ -199,9 +203,4 @@ fn record(lease: &Lease) -> LeaseRecord {
         resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
         transitions: spec.lease_transitions.unwrap_or(0),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a lease is renewed against the clock of this process")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -5,6 +5,7 @@
 mod adapters;
 mod authority;
 mod caller;
+mod clock;
 mod election;
 mod identity;
 mod intake;

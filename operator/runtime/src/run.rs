@@ -14,10 +14,10 @@ use tidegate_daemon::listen::{self, BindError, ListenLimits};
 use tidegate_grants_proto::Epoch;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::caller::Callers;
+use crate::clock::now;
 use crate::election::ElectionTimes;
 use crate::identity::{Identity, IdentityOptions};
 use crate::intake::{self, Changes, WAITING_MAX};
@@ -203,11 +203,6 @@ async fn follow(state: Arc<State>, readiness: Readiness, metrics: Metrics, leade
             () = tokio::time::sleep(EVERY) => {}
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the operator lives by the clock of its process")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a history has a name that no other has")]

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::caller::{Callers, Denial};
+use crate::clock::now;
 use crate::state::State;
 
 /// How long nothing may be sent.
@@ -187,9 +188,4 @@ async fn lookup(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderMap, bo
     };
     let cursor = server.state.lookup(asked.sha256.into()).map(|cursor| cursor.0);
     Found { cursor }.to_cbor().into_response()
-}
-
-#[expect(clippy::disallowed_methods, reason = "streams end by the clock of this process")]
-fn now() -> Instant {
-    Instant::now()
 }

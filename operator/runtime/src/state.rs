@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_api::ConditionType;
 use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Resume};
 use tidegate_model::KeyHash;
 use tidegate_plan::{Compiler, ObjectId, Programmed};
@@ -60,7 +61,7 @@ struct Queue {
     order: BTreeMap<u64, Subject>,
     queued: BTreeMap<Subject, u64>,
     /// Objects to look at later.
-    later: BTreeMap<(Instant, Subject), ()>,
+    later: BTreeSet<(Instant, Subject)>,
 }
 
 impl Queue {
@@ -73,15 +74,9 @@ impl Queue {
     }
 
     fn pop(&mut self, now: Instant) -> Option<Subject> {
-        while let Some(((at, _), ())) = self.later.first_key_value() {
-            if *at > now {
-                break;
-            }
-            if let Some(((_, subject), ())) = self.later.pop_first()
-                && !self.queued.contains_key(&subject)
-            {
-                self.push(subject);
-            }
+        while self.later.first().is_some_and(|(at, _)| *at <= now) {
+            let due = self.later.pop_first().filter(|(_, subject)| !self.queued.contains_key(subject));
+            due.into_iter().for_each(|(_, subject)| self.push(subject));
         }
         let (_, subject) = self.order.pop_last()?;
         self.queued.remove(&subject);
@@ -177,7 +172,7 @@ impl State {
 
     /// Looks at an object once more, at `at`.
     pub(crate) fn look_again(&self, subject: Subject, at: Instant) {
-        self.known().queue.later.insert((at, subject), ());
+        self.known().look_again(subject, at);
     }
 
     /// Opens the stream of an adapter: its number, its first frames, and the table that they end with.
@@ -238,28 +233,45 @@ impl State {
 }
 
 impl Known {
-    /// What the adapters say of an object, or until when it is too early to say. `was_programmed` is what its status
-    /// says: adapters that are coming back after this process began anew are not taken for gone.
-    pub(crate) fn programmed(
-        &mut self,
-        subject: &Subject,
-        was_programmed: bool,
-        now: Instant,
-    ) -> Result<Programmed, Instant> {
-        let Some(Changed { cursor, at }) = self.changed.get(subject).copied() else {
-            return Ok(Programmed::Acknowledged);
+    /// Looks at an object once more, at `at`.
+    pub(crate) fn look_again(&mut self, subject: Subject, at: Instant) {
+        self.queue.later.insert((at, subject));
+    }
+
+    /// Whether the status of an object says that adapters had it.
+    fn was_programmed(&self, subject: &Subject) -> bool {
+        let conditions = match subject {
+            Subject::Thing(id) => {
+                self.compiler.thing(id).and_then(|thing| thing.status.as_ref()).map(|status| &status.conditions)
+            }
+            Subject::Channel(id) => {
+                self.compiler.channel(id).and_then(|channel| channel.status.as_ref()).map(|status| &status.conditions)
+            }
         };
-        let returning = was_programmed && !self.adapters.ever_acknowledged();
+        let kind = ConditionType::Programmed.to_string();
+        conditions.into_iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
+    }
+
+    /// What the adapters say of an object. Nothing while it is too early to say: it is looked at again then. Adapters
+    /// that are coming back after this process began anew are not taken for gone.
+    pub(crate) fn programmed(&mut self, subject: &Subject, now: Instant) -> Option<Programmed> {
+        let Some(Changed { cursor, at }) = self.changed.get(subject).copied() else {
+            return Some(Programmed::Acknowledged);
+        };
+        let returning = !self.adapters.ever_acknowledged() && self.was_programmed(subject);
         let patient_until = (at + GRACE).max(if returning { self.began + GRACE_AT_START } else { at });
         match self.adapters.least_at(now) {
             Some(least) if least >= cursor => {
                 self.changed.remove(subject);
-                Ok(Programmed::Acknowledged)
+                Some(Programmed::Acknowledged)
             }
-            _ if now < patient_until => Err(patient_until),
-            None => Ok(Programmed::NoAdapters),
-            Some(_) if now < at + LAGGING_AFTER => Ok(Programmed::Pending),
-            Some(_) => Ok(Programmed::Lagging),
+            _ if now < patient_until => {
+                self.look_again(subject.clone(), patient_until);
+                None
+            }
+            None => Some(Programmed::NoAdapters),
+            Some(_) if now < at + LAGGING_AFTER => Some(Programmed::Pending),
+            Some(_) => Some(Programmed::Lagging),
         }
     }
 }

@@ -14,17 +14,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tidegate_api::{
-    API_VERSION, CREDENTIALS_LABEL, Channel, Condition, ConditionType, KEY_ENTRY, PREVIOUS_KEY_ENTRY,
-    PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing,
+    API_VERSION, CREDENTIALS_LABEL, Channel, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION,
+    ROTATED_ANNOTATION, Thing,
 };
-use tidegate_model::Timestamp;
 use tidegate_plan::{
     ObjectId, SecretStep, THING_LABEL, WantedSecret, channel_status, secret_step, thing_changes_at, thing_status,
 };
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::clock::{now, timestamp, whole_seconds};
 use crate::intake::key_secret;
-use crate::lease::{Leadership, WRITE_MAX};
+use crate::lease::{Leadership, in_time};
 use crate::metrics::Metrics;
 use crate::state::{State, Subject};
 
@@ -100,27 +100,15 @@ impl Writer {
         }
         let (wanted, found) = {
             let mut known = self.state.known();
-            let was = known.compiler.thing(id).and_then(|thing| thing.status.as_ref());
-            let was = was.is_some_and(|status| is_programmed(&status.conditions));
-            let programmed = match known.programmed(subject, was, now()) {
-                Ok(programmed) => programmed,
-                Err(too_early_until) => {
-                    drop(known);
-                    self.state.look_again(subject.clone(), too_early_until);
-                    return Ok(Written::Done);
-                }
-            };
+            let Some(programmed) = known.programmed(subject, now()) else { return Ok(Written::Done) };
             let (Some(thing), Some(outcome)) = (known.compiler.thing(id), known.compiler.thing_outcome(id)) else {
                 return Ok(Written::Done);
             };
-            let conflict = known.conflicts.contains(id);
-            let wanted = thing_status(thing, &outcome, conflict, programmed, time());
+            let wanted = thing_status(thing, &outcome, known.conflicts.contains(id), programmed, whole_seconds());
             let found = thing.status.clone();
-            let at = thing_changes_at(&outcome, timestamp());
-            drop(known);
-            if let Some(at) = at {
+            if let Some(at) = thing_changes_at(&outcome, timestamp()) {
                 let span = at.saturating_since(timestamp()) + Duration::from_millis(10);
-                self.state.look_again(subject.clone(), now() + span.min(Duration::from_secs(24 * 60 * 60)));
+                known.look_again(subject.clone(), now() + span.min(Duration::from_secs(24 * 60 * 60)));
             }
             (wanted, found)
         };
@@ -133,21 +121,12 @@ impl Writer {
     async fn channel(&self, id: &ObjectId, subject: &Subject) -> Result<Written, Error> {
         let (wanted, found) = {
             let mut known = self.state.known();
-            let was = known.compiler.channel(id).and_then(|channel| channel.status.as_ref());
-            let was = was.is_some_and(|status| is_programmed(&status.conditions));
-            let programmed = match known.programmed(subject, was, now()) {
-                Ok(programmed) => programmed,
-                Err(too_early_until) => {
-                    drop(known);
-                    self.state.look_again(subject.clone(), too_early_until);
-                    return Ok(Written::Done);
-                }
-            };
+            let Some(programmed) = known.programmed(subject, now()) else { return Ok(Written::Done) };
             let (Some(channel), Some(outcome)) = (known.compiler.channel(id), known.compiler.channel_outcome(id))
             else {
                 return Ok(Written::Done);
             };
-            (channel_status(channel, &outcome, &self.exchange, programmed, time()), channel.status.clone())
+            (channel_status(channel, &outcome, &self.exchange, programmed, whole_seconds()), channel.status.clone())
         };
         if found.as_ref() == Some(&wanted) {
             return Ok(Written::Done);
@@ -194,7 +173,7 @@ impl Writer {
         let secret_id = ObjectId::new(&id.namespace, &name);
         let seen = self.state.known().compiler.secret(&secret_id).cloned();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &id.namespace);
-        match secret_step(thing, seen.as_ref(), time(), random) {
+        match secret_step(thing, seen.as_ref(), whole_seconds(), random) {
             SecretStep::Leave => {
                 self.state.known().conflicts.remove(id);
                 Ok(Written::Done)
@@ -242,7 +221,7 @@ impl Writer {
 
     async fn update(&self, api: &Api<Secret>, id: &ObjectId, thing: &Thing, name: &str) -> Result<Written, Error> {
         let Some(mut secret) = in_time(api.get_opt(name)).await? else { return Ok(Written::Again) };
-        match secret_step(thing, Some(&key_secret(&secret)), time(), random) {
+        match secret_step(thing, Some(&key_secret(&secret)), whole_seconds(), random) {
             SecretStep::Leave | SecretStep::Create(_) => {
                 self.state.known().conflicts.remove(id);
                 return Ok(Written::Done);
@@ -266,11 +245,6 @@ impl Writer {
             Err(error) => Err(error),
         }
     }
-}
-
-fn is_programmed(conditions: &[Condition]) -> bool {
-    let kind = ConditionType::Programmed.to_string();
-    conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// Puts what is ours into a Secret, and leaves what is others'.
@@ -308,31 +282,8 @@ fn put(secret: &mut Secret, thing: &Thing, wanted: WantedSecret) {
     });
 }
 
-/// Bounds a call: the client alone would try for minutes.
-async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(WRITE_MAX, call).await {
-        Ok(outcome) => outcome,
-        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
-    }
-}
-
 fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
     bytes
-}
-
-fn time() -> jiff::Timestamp {
-    // A condition's time has whole seconds; a status that is read back must be equal to what was written.
-    let now = jiff::Timestamp::now();
-    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-fn timestamp() -> Timestamp {
-    Timestamp::from_nanos(u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0))
-}
-
-#[expect(clippy::disallowed_methods, reason = "what is written is paced by the clock of this process")]
-fn now() -> Instant {
-    Instant::now()
 }
