@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_api::{Channel, ChannelStatus, Reason, Thing, ThingStatus};
+use tidegate_api::{Channel, Reason, Thing};
 use tidegate_model::{ChannelEntry, ChannelId, Delta, KeyHash, ThingEntry, ThingId};
 
 use crate::compile::{channel_entry, grant};
@@ -86,6 +86,7 @@ impl Compiler {
 
     /// A Channel is as given, or gone.
     pub fn observe_channel(&mut self, id: &ObjectId, channel: Option<Channel>) {
+        let Some(channel) = self.channels.unless_same(id, channel) else { return };
         for concerned in self.channels.set(id, channel) {
             self.dirty_things.extend(self.connected.get(&concerned).into_iter().flatten().cloned());
             self.dirty_channels.insert(concerned);
@@ -94,6 +95,7 @@ impl Compiler {
 
     /// A Thing is as given, or gone.
     pub fn observe_thing(&mut self, id: &ObjectId, thing: Option<Thing>) {
+        let Some(thing) = self.things.unless_same(id, thing) else { return };
         if let Some(before) = self.things.get(id) {
             let (channels, secrets) = references(before.object());
             channels.iter().for_each(|channel| untie(&mut self.connected, channel, id));
@@ -150,20 +152,6 @@ impl Compiler {
     #[must_use]
     pub fn channel(&self, id: &ObjectId) -> Option<&Channel> {
         self.channels.get(id).map(|held| held.object())
-    }
-
-    /// The status of a Thing was written; nothing else follows from that.
-    pub fn replace_thing_status(&mut self, id: &ObjectId, status: Option<ThingStatus>) {
-        if let Some(held) = self.things.get_mut(id) {
-            held.object_mut().status = status;
-        }
-    }
-
-    /// The status of a Channel was written.
-    pub fn replace_channel_status(&mut self, id: &ObjectId, status: Option<ChannelStatus>) {
-        if let Some(held) = self.channels.get_mut(id) {
-            held.object_mut().status = status;
-        }
     }
 
     /// A Secret as it was observed.

@@ -51,6 +51,13 @@ pub(crate) trait Object {
     fn metadata(&self) -> &ObjectMeta;
     fn aliases(&self) -> &[String];
     fn violations(&self) -> Vec<Violation>;
+    /// Whether nothing follows from the one that does not follow from the other: they differ in their status at most.
+    fn is_same(&self, other: &Self) -> bool;
+}
+
+fn is_same_metadata(was: &ObjectMeta, is: &ObjectMeta) -> bool {
+    (&was.uid, was.generation, &was.annotations, &was.creation_timestamp)
+        == (&is.uid, is.generation, &is.annotations, &is.creation_timestamp)
 }
 
 macro_rules! object {
@@ -68,6 +75,10 @@ macro_rules! object {
 
             fn violations(&self) -> Vec<Violation> {
                 self.violations()
+            }
+
+            fn is_same(&self, other: &Self) -> bool {
+                self.spec == other.spec && is_same_metadata(&self.metadata, &other.metadata)
             }
         }
     };
@@ -106,11 +117,6 @@ impl<O: Object> Held<O> {
         &self.object
     }
 
-    /// For what no rule here looks at.
-    pub(crate) const fn object_mut(&mut self) -> &mut O {
-        &mut self.object
-    }
-
     pub(crate) const fn rank(&self) -> &Rank {
         &self.rank
     }
@@ -139,8 +145,15 @@ impl<O: Object> Objects<O> {
         self.held.get(id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: &ObjectId) -> Option<&mut Held<O>> {
-        self.held.get_mut(id)
+    /// Keeps what is only said otherwise, as when a status was written; hands back what there is to follow from.
+    pub(crate) fn unless_same(&mut self, id: &ObjectId, object: Option<O>) -> Option<Option<O>> {
+        match (self.held.get_mut(id), object) {
+            (Some(held), Some(object)) if held.object.is_same(&object) => {
+                held.object = object;
+                None
+            }
+            (_, object) => Some(object),
+        }
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = &ObjectId> {

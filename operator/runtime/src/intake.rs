@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::ObjectMeta;
 use tidegate_api::{CREDENTIALS_LABEL, Channel, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing};
 use tidegate_plan::{KeySecret, ObjectId, THING_LABEL};
 use tokio::sync::mpsc;
@@ -103,53 +102,26 @@ fn observe_seen<K: Observed>(seen: Seen<K>, known: &mut Known) -> ObjectId {
     }
 }
 
-impl Observed for Thing {
-    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
-        // What the operator itself wrote to the status concerns nobody else.
-        let same = |was: &Self, is: &Self| was.spec == is.spec && same_metadata(&was.metadata, &is.metadata);
-        if let (Some(was), Some(is)) = (known.compiler.thing(id), &object)
-            && same(was, is)
-        {
-            known.compiler.replace_thing_status(id, is.status.clone());
-            return;
+macro_rules! observed {
+    ($type:ident, $observe:ident, $beside:ident) => {
+        impl Observed for $type {
+            fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
+                known.compiler.$observe(id, object);
+            }
+
+            fn id(&self) -> ObjectId {
+                ObjectId::of(&self.metadata)
+            }
+
+            fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
+                known.compiler.$beside(present)
+            }
         }
-        known.compiler.observe_thing(id, object);
-    }
-
-    fn id(&self) -> ObjectId {
-        ObjectId::of(&self.metadata)
-    }
-
-    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
-        known.compiler.things_beside(present)
-    }
+    };
 }
 
-impl Observed for Channel {
-    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
-        let same = |was: &Self, is: &Self| was.spec == is.spec && same_metadata(&was.metadata, &is.metadata);
-        if let (Some(was), Some(is)) = (known.compiler.channel(id), &object)
-            && same(was, is)
-        {
-            known.compiler.replace_channel_status(id, is.status.clone());
-            return;
-        }
-        known.compiler.observe_channel(id, object);
-    }
-
-    fn id(&self) -> ObjectId {
-        ObjectId::of(&self.metadata)
-    }
-
-    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
-        known.compiler.channels_beside(present)
-    }
-}
-
-/// Whether nothing that anything follows from differs.
-fn same_metadata(was: &ObjectMeta, is: &ObjectMeta) -> bool {
-    was.uid == is.uid && was.generation == is.generation && was.annotations == is.annotations
-}
+observed!(Thing, observe_thing, things_beside);
+observed!(Channel, observe_channel, channels_beside);
 
 impl Observed for Secret {
     fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
