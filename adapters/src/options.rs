@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::{Listen, Span};
-use tidegate_daemon::telemetry::LogFormat;
+use tidegate_daemon::program::ProcessOptions;
 
 /// Tidegate's adapter: devices send and receive messages through it.
 #[derive(Debug, Parser)]
@@ -36,9 +36,8 @@ impl Face {
 /// Options of every face.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A YAML file with more options; a flag wins over its environment variable, that over the file
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
 
     /// Read Things, Channels and Secrets from the YAML files below this folder, and again when they change
     #[arg(long, value_name = "DIR", env = "TIDEGATE_MANIFESTS")]
@@ -108,10 +107,6 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_KEY", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Where to serve /health, /ready and /metrics
-    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "9090")]
-    pub(crate) admin: Listen,
-
     /// How long an event stream may be silent before a comment is sent; at most 30s
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_HTTP_KEEP_ALIVE", default_value = "15s")]
     pub(crate) http_keep_alive: Span,
@@ -131,14 +126,6 @@ pub(crate) struct Options {
     /// How long to wait for open connections when told to end
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "30s")]
     pub(crate) drain_timeout: Span,
-
-    /// How logs are written
-    #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG", default_value = "text")]
-    pub(crate) log: LogFormat,
-
-    /// What is logged: error, warn, info, debug, trace, or directives by module
-    #[arg(long, value_name = "LEVEL", env = "TIDEGATE_LOG_LEVEL", default_value = "info")]
-    pub(crate) log_level: String,
 }
 
 /// Longest silence of an event stream that proxies bear.

@@ -42,7 +42,7 @@ impl<T, E: Into<anyhow::Error>> Ends<T> for Result<T, E> {
 }
 
 /// Runs until told to end.
-pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     let mut registry = Registry::with_prefix("tidegate");
     let readiness = Readiness::new();
     readiness.set(GRANTS_LOADED, false);
@@ -50,11 +50,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     // Everything that can be wrong with the configuration comes before the first port is bound.
     options.check().or_end(Exit::Configuration)?;
-    let tls = tls(&options).or_end(Exit::Configuration)?;
-    let broker = broker::start(&options, &mut registry).or_end(Exit::Configuration)?;
+    let tls = tls(options).or_end(Exit::Configuration)?;
+    let broker = broker::start(options, &mut registry).or_end(Exit::Configuration)?;
 
     let grants = Arc::new(Grants::new());
-    let source = grants::open(&options, &grants, &mut registry).or_end(Exit::Configuration)?;
+    let source = grants::open(options, &grants, &mut registry).or_end(Exit::Configuration)?;
     source.run(&readiness, GRANTS_LOADED).or_end(Exit::Bug)?;
 
     let parts = BridgeParts {
@@ -77,7 +77,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     let drain = Drain::new();
     drain.on_signals().context("signals").or_end(Exit::Bug)?;
-    let admin = open("--admin", options.admin).or_end(Exit::Unavailable)?;
+    let admin = open("--admin", options.process.admin).or_end(Exit::Unavailable)?;
     let http = open("--listen-http", options.listen_http).or_end(Exit::Unavailable)?;
     let https = open("--listen-https", if tls.is_some() { options.listen_https } else { Listen::Off });
     let https = https.or_end(Exit::Unavailable)?;

@@ -7,37 +7,31 @@ mod options;
 
 use std::process::ExitCode;
 
-use tidegate_daemon::config::{self, ConfigError};
-use tidegate_daemon::{Exit, telemetry, tls};
+use tidegate_daemon::{Exit, program, tls};
 use tidegate_runtime::RunError;
 
 use crate::options::{Program, RunOptions, Verb};
 
+const NAME: &str = "operator";
+
 fn main() -> ExitCode {
     tls::install_crypto_provider();
-    let program: Program = match config::parse(std::env::args_os()) {
-        Ok(program) => program,
-        Err(ConfigError::Shown(text)) => return show(&text),
-        Err(error) => return fail(Exit::Configuration, &error.into()),
-    };
-    match program.verb {
-        Verb::Crds => show(&crds::yaml()),
-        Verb::Run(options) => run(*options),
+    try_main().unwrap_or_else(|code| code)
+}
+
+fn try_main() -> Result<ExitCode, ExitCode> {
+    match program::options::<Program>(NAME, std::env::args_os())?.verb {
+        Verb::Crds => Ok(program::show(&crds::yaml())),
+        Verb::Run(options) => run(&options),
     }
 }
 
-fn run(options: RunOptions) -> ExitCode {
-    if let Err(error) = telemetry::init(options.log, &options.log_level) {
-        return fail(Exit::Configuration, &error.into());
-    }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(Exit::Bug, &error.into()),
-    };
-    match runtime.block_on(tidegate_runtime::run(options.into())) {
+fn run(options: &RunOptions) -> Result<ExitCode, ExitCode> {
+    let ended = program::run(NAME, &options.process, tidegate_runtime::run(options.into()))?;
+    Ok(match ended {
         Ok(()) => Exit::Done.into(),
-        Err(error) => fail(exit(&error), &error.into()),
-    }
+        Err(error) => program::fail(NAME, exit(&error), &anyhow::Error::from(error)),
+    })
 }
 
 const fn exit(error: &RunError) -> Exit {
@@ -47,17 +41,4 @@ const fn exit(error: &RunError) -> Exit {
         RunError::Bind(_) | RunError::Lease(_) => Exit::Unavailable,
         RunError::Signals(_) => Exit::Bug,
     }
-}
-
-#[expect(clippy::print_stdout, reason = "this is what was asked for")]
-fn show(text: &str) -> ExitCode {
-    print!("{text}");
-    Exit::Done.into()
-}
-
-/// One line that says what is wrong.
-#[expect(clippy::print_stderr, reason = "the last word of a program that cannot go on")]
-fn fail(exit: Exit, error: &anyhow::Error) -> ExitCode {
-    eprintln!("operator: {error:#}");
-    exit.into()
 }

@@ -1,11 +1,10 @@
 //! What one can tell the operator: flags, environment, file.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::Listen;
-use tidegate_daemon::telemetry::LogFormat;
+use tidegate_daemon::program::ProcessOptions;
 use tidegate_runtime::OperatorOptions;
 
 /// Tidegate's operator: Channels and Things become what adapters enforce.
@@ -28,9 +27,8 @@ pub(crate) enum Verb {
 /// Options of `run`. The API server is the one of the pod, or of KUBECONFIG.
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// A YAML file with more options; a flag wins over its environment variable, that over the file
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
 
     /// The operator's own namespace, of its lease and its authority
     #[arg(long, value_name = "NAME", env = "TIDEGATE_NAMESPACE", default_value = "tidegate")]
@@ -56,10 +54,6 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_GRANTS", default_value = "9443")]
     pub(crate) listen_grants: Listen,
 
-    /// Where to serve /health, /ready and /metrics
-    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "9090")]
-    pub(crate) admin: Listen,
-
     /// The audience that adapters' tokens must be meant for
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AUDIENCE", default_value = "tidegate-grants")]
     pub(crate) audience: String,
@@ -71,29 +65,21 @@ pub(crate) struct RunOptions {
     /// Writes to the API server in a second, at most
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_WRITES_PER_SECOND", default_value_t = 100)]
     pub(crate) writes_per_second: u32,
-
-    /// How logs are written
-    #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG", default_value = "text")]
-    pub(crate) log: LogFormat,
-
-    /// What is logged: error, warn, info, debug, trace, or directives by module
-    #[arg(long, value_name = "LEVEL", env = "TIDEGATE_LOG_LEVEL", default_value = "info")]
-    pub(crate) log_level: String,
 }
 
-impl From<RunOptions> for OperatorOptions {
-    fn from(options: RunOptions) -> Self {
+impl From<&RunOptions> for OperatorOptions {
+    fn from(options: &RunOptions) -> Self {
         let anywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         Self {
-            namespace: options.namespace,
-            identity: options.identity,
-            lease: options.lease,
-            authority: options.authority,
-            grants_names: options.grants_name,
+            namespace: options.namespace.clone(),
+            identity: options.identity.clone(),
+            lease: options.lease.clone(),
+            authority: options.authority.clone(),
+            grants_names: options.grants_name.clone(),
             listen_grants: options.listen_grants.address().unwrap_or(anywhere),
-            admin: options.admin,
-            audience: options.audience,
-            exchange: options.exchange,
+            admin: options.process.admin,
+            audience: options.audience.clone(),
+            exchange: options.exchange.clone(),
             writes_per_second: options.writes_per_second,
         }
     }

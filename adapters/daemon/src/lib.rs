@@ -8,6 +8,7 @@ pub mod admin;
 pub mod config;
 pub mod drain;
 pub mod listen;
+pub mod program;
 mod stream;
 pub mod telemetry;
 pub mod tls;
