@@ -23,6 +23,7 @@ HERE=$(dirname "$SELF")
 RUN=${CLUSTER_RUN:-${TMPDIR:-/tmp}/tidegate-cluster.$UID}
 BIN=$("$HERE/build.sh" home)/bin
 export PATH=$BIN:$PATH
+. "$HERE/../supervisor.sh"
 
 die() { echo "control-plane.sh: $*" >&2; exit 1; }
 
@@ -35,22 +36,6 @@ port() {
   while p=$((20000 + RANDOM % 10000)); [[ $taken == *" $p "* ]] || is_open $p; do :; done
   taken+="$p "
   printf -v "$1" %s "$p"
-}
-
-# The identity of a process: its start time, or nothing when it is gone or a zombie.
-born() {
-  local stat
-  { read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 0
-  set -- ${stat##*) }
-  [ "$1" = Z ] || echo "${20}"
-}
-
-# The pid of the supervisor of $1, where it is alive.
-supervisor() {
-  local pid
-  [ -s "$RUN/$1/pid" ] || return 1
-  read -r pid < "$RUN/$1/pid"
-  grep -qz '^_supervise$' "/proc/$pid/cmdline" 2>/dev/null && echo "$pid"
 }
 
 # cert NAME SUBJECT USAGE [SAN]
@@ -127,15 +112,9 @@ _inside() {
 }
 
 _supervise() {
-  local nap ns unshare=(unshare --pid --fork --kill-child=SIGKILL)
+  local unshare=(unshare --pid --fork --kill-child=SIGKILL)
   [ "$UID" = 0 ] || unshare+=(--user --map-root-user)
-  setpriv --pdeathsig KILL "${unshare[@]}" bash "$SELF" _inside &
-  ns=$!
-  trap 'kill -KILL $ns 2>/dev/null' TERM INT HUP
-  exec {nap}<> <(:)
-  while [ "$(born $ns)" ] && [ "$(born "$OWNER")" = "$OWNER_BORN" ]; do read -rt 0.2 -u $nap || :; done
-  kill -KILL $ns 2>/dev/null || :
-  wait $ns 2>/dev/null || :
+  guard "${unshare[@]}" bash "$SELF" _inside
   # What was inside may write its last while the folder goes.
   while [ -e "$DIR" ]; do rm -rf "$DIR" 2>/dev/null || :; done
 }
@@ -204,17 +183,6 @@ sweep() {
   local dir
   for dir in "$RUN"/*/; do
     [ ! -s "$dir/pid" ] || supervisor "$(basename "$dir")" > /dev/null || rm -rf "$dir"
-  done
-}
-
-stop() {
-  local name pid
-  for name; do
-    if pid=$(supervisor "$name"); then
-      kill "$pid"
-      while [ "$(born "$pid")" ]; do sleep 0.02; done
-    fi
-    rm -rf "${RUN:?}/$name"
   done
 }
 

@@ -35,6 +35,7 @@ SUITE=${RABBITMQ_SUITE:-trixie}
 ROOT=${RABBITMQ_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate/rabbitmq-$SUITE}
 RUN=${RABBITMQ_RUN:-${TMPDIR:-/tmp}/tidegate-rabbitmq.$UID}
 SELF=$(readlink -f "$0")
+. "$(dirname "$SELF")/../supervisor.sh"
 HELPER=/etc/rabbitmq/helper # .config
 ID=5672 # the user and group of the broker
 
@@ -119,22 +120,6 @@ port() {
   printf -v "$1" %s "$p"
 }
 
-# The identity of a process: its start time, or nothing when it is gone or a zombie.
-born() {
-  local stat
-  { read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 0
-  set -- ${stat##*) }
-  [ "$1" = Z ] || echo "${20}"
-}
-
-# The pid of the supervisor of broker $1, where it is alive.
-supervisor() {
-  local pid
-  [ -s "$RUN/$1/pid" ] || return 1
-  read -r pid < "$RUN/$1/pid"
-  grep -qz '^_supervise$' "/proc/$pid/cmdline" 2>/dev/null && echo "$pid"
-}
-
 # supervisor -> unshare -> PID 1 -> rabbitmq-server -> beam, the last two inside
 descendant() {
   local pid=$1 n=$2
@@ -179,15 +164,9 @@ _inside() {
 }
 
 _supervise() {
-  local nap ns unshare=(unshare --mount --pid --fork --kill-child=SIGKILL)
+  local unshare=(unshare --mount --pid --fork --kill-child=SIGKILL)
   [ ! "$ROOTLESS" ] || unshare+=(--user --map-root-user)
-  setpriv --pdeathsig KILL "${unshare[@]}" bash "$SELF" _inside &
-  ns=$!
-  trap 'kill -KILL $ns 2>/dev/null' TERM INT HUP
-  exec {nap}<> <(:)
-  while [ "$(born $ns)" ] && [ "$(born "$OWNER")" = "$OWNER_BORN" ]; do read -rt 0.2 -u $nap || :; done
-  kill -KILL $ns 2>/dev/null || :
-  wait $ns 2>/dev/null || :
+  guard "${unshare[@]}" bash "$SELF" _inside
   rm -rf "$DIR"
 }
 
@@ -286,17 +265,6 @@ start() {
   done
   { grep -F '[error]' || tail -n 20 "/dev/fd/$log"; } <&$log | head -n 20 >&2
   die "$name did not start"
-}
-
-stop() {
-  local name pid
-  for name; do
-    if pid=$(supervisor "$name"); then
-      kill "$pid"
-      while [ "$(born "$pid")" ]; do sleep 0.05; done
-    fi
-    rm -rf "${RUN:?}/$name"
-  done
 }
 
 ctl() {
