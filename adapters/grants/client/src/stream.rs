@@ -214,6 +214,7 @@ impl GrantStream {
         };
         self.metrics.connections.inc();
         self.metrics.connected.set(1);
+        let acknowledge = self.acknowledger();
         let mut number = 0;
         let mut stored = now();
         loop {
@@ -225,21 +226,20 @@ impl GrantStream {
             };
             self.metrics.bytes.inc_by(chunk.len() as u64);
             replica.handle_bytes(&chunk);
-            let mut settled = false;
+            let (mut settled, mut current) = (false, false);
             loop {
                 match replica.poll_progress() {
                     Ok(Some(Progress::Opened { stream })) => number = stream,
                     Ok(Some(Progress::Settled(_))) => settled = true,
                     Ok(Some(Progress::Alive(cursor))) => {
-                        // The table on disk may be the operator's still.
-                        settled |= self.in_force.borrow().is_none();
-                        self.acknowledge(number, cursor);
+                        current = replica.resume().is_some_and(|resume| resume.cursor == cursor);
                     }
                     Ok(None) => break,
                     Err(error) => return Ended::Stream(error),
                 }
             }
-            self.heard.send_replace(Some(SystemClock.now()));
+            // A table that was given up since it was too old may be the operator's still.
+            settled |= current && self.in_force.borrow().is_none();
             if settled {
                 let cursor = match tokio::task::block_in_place(|| self.replace(replica)) {
                     Ok(cursor) => cursor,
@@ -247,29 +247,35 @@ impl GrantStream {
                 };
                 self.in_force.send_replace(Some(cursor));
                 self.metrics.cursor.set(i64::try_from(cursor.0).unwrap_or(i64::MAX));
-                self.acknowledge(number, cursor);
             }
-            if settled || stored.elapsed() > STORE_EVERY {
-                stored = now();
-                self.store(replica);
+            // Other bytes say nothing of whether the table in force is the operator's.
+            if let Some(resume) = replica.resume().filter(|_| settled || current) {
+                self.heard.send_replace(Some(SystemClock.now()));
+                acknowledge.send_replace(Some(Acknowledgement { stream: number, cursor: resume.cursor.0 }));
+                if settled || stored.elapsed() > STORE_EVERY {
+                    stored = now();
+                    self.store(replica);
+                }
             }
         }
     }
 
-    /// Tells the operator, once nobody whom the table in force revokes has an open session.
-    fn acknowledge(self: &Arc<Self>, stream: u64, cursor: Cursor) {
-        if self.in_force.borrow().is_none_or(|in_force| in_force < cursor) {
-            return;
-        }
-        let Some(client) = self.client.borrow().clone() else { return };
+    /// Tells the operator of the newest table that is in force, once nobody whom it revokes has an open session; ends
+    /// with the stream, whose end of it this returns.
+    fn acknowledger(self: &Arc<Self>) -> watch::Sender<Option<Acknowledgement>> {
+        let (newest, mut told) = watch::channel(None::<Acknowledgement>);
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            this.grants.revoked_ended(SystemClock.now()).await;
-            let body = Acknowledgement { stream, cursor: cursor.0 }.to_cbor();
-            if let Err(error) = this.post(&client, ACKNOWLEDGED_PATH, body).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a table is not acknowledged");
+            while told.changed().await.is_ok() {
+                let (said, client) = (*told.borrow_and_update(), this.client.borrow().clone());
+                let (Some(said), Some(client)) = (said, client) else { continue };
+                this.grants.revoked_ended(SystemClock.now()).await;
+                if let Err(error) = this.post(&client, ACKNOWLEDGED_PATH, said.to_cbor()).await {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "a table is not acknowledged");
+                }
             }
         });
+        newest
     }
 
     fn store(&self, replica: &Replica) {
