@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::Listen;
 use tidegate_daemon::program::ProcessOptions;
-use tidegate_runtime::OperatorOptions;
+use tidegate_runtime::{AdapterDefaults, BrokerSecret, OperatorOptions};
 
 /// Tidegate's operator: Channels and Things become what adapters enforce.
 #[derive(Debug, Parser)]
@@ -65,6 +65,26 @@ pub(crate) struct RunOptions {
     /// Writes to the API server in a second, at most
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_WRITES_PER_SECOND", default_value_t = 100)]
     pub(crate) writes_per_second: u32,
+
+    /// The image of Adapters' pods, where an Adapter names none
+    #[arg(long, value_name = "IMAGE", env = "TIDEGATE_ADAPTER_IMAGE")]
+    pub(crate) adapter_image: Option<String>,
+
+    /// Where Adapters' pods call the grant stream: https://host:port; the first --grants-name where absent
+    #[arg(long, value_name = "URL", env = "TIDEGATE_GRANTS_URL")]
+    pub(crate) grants_url: Option<String>,
+
+    /// The Secret with the broker's URL, in the namespace of each Adapter; what RabbitMQ's own operator makes will do
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_BROKER_SECRET")]
+    pub(crate) broker_secret: Option<String>,
+
+    /// The entry of that Secret with the URL
+    #[arg(long, value_name = "ENTRY", env = "TIDEGATE_BROKER_URL_ENTRY", default_value = "connection_string")]
+    pub(crate) broker_url_entry: String,
+
+    /// The entry of that Secret with the CA of an amqps:// broker, PEM
+    #[arg(long, value_name = "ENTRY", env = "TIDEGATE_BROKER_CA_ENTRY", requires = "broker_secret")]
+    pub(crate) broker_ca_entry: Option<String>,
 }
 
 impl From<&RunOptions> for OperatorOptions {
@@ -81,6 +101,15 @@ impl From<&RunOptions> for OperatorOptions {
             audience: options.audience.clone(),
             exchange: options.exchange.clone(),
             writes_per_second: options.writes_per_second,
+            adapters: AdapterDefaults {
+                image: options.adapter_image.clone(),
+                grants_url: options.grants_url.clone(),
+                broker: options.broker_secret.clone().map(|name| BrokerSecret {
+                    name,
+                    url_entry: options.broker_url_entry.clone(),
+                    ca_entry: options.broker_ca_entry.clone(),
+                }),
+            },
         }
     }
 }

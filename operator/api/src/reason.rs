@@ -63,6 +63,8 @@ pub enum Reason {
     RolledOut,
     /// The pods do not become as the Adapter says: the rollout ran out of time.
     RolloutStuck,
+    /// Something that the operator did not make has the name that it wants to use; it is left alone.
+    NameConflict,
     /// The API server refused something that belongs to the Adapter.
     WriteRefused,
     /// Nothing is degraded.
@@ -73,7 +75,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order in which they stand above.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Accepted,
         Self::InvalidSpec,
         Self::IdConflict,
@@ -103,6 +105,7 @@ impl Reason {
         Self::RollingOut,
         Self::RolledOut,
         Self::RolloutStuck,
+        Self::NameConflict,
         Self::WriteRefused,
         Self::Healthy,
         Self::ScaledToZero,

@@ -4,6 +4,7 @@
 //! Pure and deterministic: the same objects in any order make the same plan, and one bad object never harms another.
 //! Must not know a clock, a client, a file; must never put a key or a hash into words.
 
+mod adapter;
 mod compile;
 mod compiler;
 mod generated;
@@ -21,10 +22,14 @@ use tidegate_model::{Delta, TableContents};
 
 use crate::objects::{Object, Rank};
 
+pub use adapter::{
+    ADAPTER_LABEL, APPLIED_ANNOTATION, AdapterObserved, AdapterPlan, BrokerSecret, Heard, Installation, MANAGED_BY,
+    MANAGED_BY_LABEL, OwnedKind, adapter_plan, adapter_status, applied, differs, projection,
+};
 pub use compiler::{ChannelOutcome, Compiler, ConnectionOutcome, Settled, ThingOutcome};
 pub use generated::{SecretStep, THING_LABEL, WantedSecret, secret_step};
 pub use keys::KeyOutcome;
-pub use objects::ObjectId;
+pub use objects::{Fault, ObjectId};
 pub use status::{Programmed, channel_status, thing_changes_at, thing_status};
 
 /// A Secret as far as keys are concerned.

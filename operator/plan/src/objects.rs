@@ -88,7 +88,7 @@ object!(Channel);
 object!(Thing);
 
 /// Why something does not count, and the same for people.
-pub(crate) type Fault = (Reason, String);
+pub type Fault = (Reason, String);
 
 /// An object as it was read last.
 #[derive(Debug)]

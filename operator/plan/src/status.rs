@@ -37,7 +37,7 @@ impl Programmed {
 }
 
 /// Collects conditions of one object.
-struct Conditions {
+pub(crate) struct Conditions {
     generation: Option<i64>,
     now: Time,
     all: Vec<Condition>,
@@ -46,15 +46,34 @@ struct Conditions {
 }
 
 impl Conditions {
-    const fn new(generation: Option<i64>, now: Timestamp) -> Self {
+    pub(crate) const fn new(generation: Option<i64>, now: Timestamp) -> Self {
         Self { generation, now: Time(now), all: Vec::new(), missing: None }
     }
 
-    fn add(&mut self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: &str) {
-        self.all.push(condition(kind, status, (reason, message), self.generation, self.now.clone()));
+    pub(crate) fn add(&mut self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: &str) {
+        self.push(kind, status, (reason, message));
         if status != ConditionStatus::True && self.missing.is_none() {
             self.missing = Some((reason, message.to_owned()));
         }
+    }
+
+    /// One that is bad when it holds.
+    pub(crate) fn add_bad(&mut self, kind: ConditionType, holds: bool, reason: Reason, message: &str) {
+        self.add_neutral(kind, holds, reason, message);
+        if holds {
+            // What is wrong with the object itself explains what follows from it.
+            self.missing = Some((reason, message.to_owned()));
+        }
+    }
+
+    /// One that is neither good nor bad.
+    pub(crate) fn add_neutral(&mut self, kind: ConditionType, holds: bool, reason: Reason, message: &str) {
+        let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
+        self.push(kind, status, (reason, message));
+    }
+
+    fn push(&mut self, kind: ConditionType, status: ConditionStatus, said: (Reason, &str)) {
+        self.all.push(condition(kind, status, said, self.generation, self.now.clone()));
     }
 
     /// True with `good`, or false with the fault.
@@ -65,7 +84,7 @@ impl Conditions {
         }
     }
 
-    fn finish(mut self, before: &[Condition]) -> Vec<Condition> {
+    pub(crate) fn finish(mut self, before: &[Condition]) -> Vec<Condition> {
         match self.missing.take() {
             None => self.add(ConditionType::Ready, ConditionStatus::True, Reason::Ready, "it is in force"),
             Some((reason, message)) => self.add(ConditionType::Ready, ConditionStatus::False, reason, &message),
@@ -75,7 +94,8 @@ impl Conditions {
     }
 }
 
-fn is_paused(annotations: Option<&std::collections::BTreeMap<String, String>>) -> bool {
+/// Whether its author wants nothing to be written for it.
+pub(crate) fn is_paused(annotations: Option<&std::collections::BTreeMap<String, String>>) -> bool {
     annotations.and_then(|annotations| annotations.get(PAUSED_ANNOTATION)).is_some_and(|value| value == "true")
 }
 

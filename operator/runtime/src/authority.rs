@@ -31,7 +31,7 @@ const CERT: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const NEXT_CERT: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
-const BUNDLE: &str = "ca.crt";
+pub(crate) const BUNDLE: &str = "ca.crt";
 /// Unix seconds, beside each certificate, so that none has to be parsed.
 const NOT_AFTER: &str = "not-after";
 const NEXT_NOT_AFTER: &str = "next-not-after";

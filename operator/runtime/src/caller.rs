@@ -1,7 +1,7 @@
 //! Who asks for grants, and whether they may: a token is shown to the API server, its answer remembered for a while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
@@ -9,10 +9,12 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::Client;
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
+use tidegate_plan::ObjectId;
 use tokio::time::Instant;
 
 use crate::clock::now;
 use crate::lease::in_time;
+use crate::state::State;
 
 /// How long a good token is not shown to the API server again.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -37,32 +39,41 @@ pub(crate) enum Denial {
     Unavailable,
 }
 
+/// Who was admitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The Adapter whose pods run as this ServiceAccount.
+    pub(crate) adapter: Option<ObjectId>,
+}
+
 /// Checks callers against the API server.
 pub(crate) struct Callers {
     client: Client,
+    state: Arc<State>,
     audience: String,
     /// By the hash of the token.
     known: Mutex<HashMap<[u8; 32], Remembered>>,
 }
 
 struct Remembered {
-    verdict: Result<(), Denial>,
+    verdict: Result<Caller, Denial>,
     until: Instant,
 }
 
 impl Callers {
     /// Checks tokens of this audience.
     #[must_use]
-    pub(crate) fn new(client: Client, audience: String) -> Self {
-        Self { client, audience, known: Mutex::default() }
+    pub(crate) fn new(client: Client, audience: String, state: Arc<State>) -> Self {
+        Self { client, state, audience, known: Mutex::default() }
     }
 
-    /// Whether who shows this token may watch the grants: RBAC decides by the verb `watch` on the virtual resource
-    /// `adapters/grants` of `tidegate.io`.
+    /// Whether who shows this token may watch the grants. The ServiceAccount that the operator made for an Adapter may,
+    /// without any right of its own: who may create Adapters decides. Of all others RBAC decides, by the verb `watch` on
+    /// the virtual resource `adapters/grants` of `tidegate.io`.
     ///
     /// # Errors
     /// [`Denial`].
-    pub(crate) async fn check(&self, token: &str) -> Result<(), Denial> {
+    pub(crate) async fn check(&self, token: &str) -> Result<Caller, Denial> {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
             return Err(Denial::Unauthenticated);
         }
@@ -72,17 +83,17 @@ impl Callers {
         }
         let verdict = self.ask(token).await;
         if verdict != Err(Denial::Unavailable) {
-            self.remember(hash, verdict);
+            self.remember(hash, verdict.clone());
         }
         verdict
     }
 
-    fn remembered(&self, hash: &[u8; 32]) -> Option<Result<(), Denial>> {
+    fn remembered(&self, hash: &[u8; 32]) -> Option<Result<Caller, Denial>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(hash).filter(|known| now() < known.until).map(|known| known.verdict)
+        known.get(hash).filter(|known| now() < known.until).map(|known| known.verdict.clone())
     }
 
-    fn remember(&self, hash: [u8; 32], verdict: Result<(), Denial>) {
+    fn remember(&self, hash: [u8; 32], verdict: Result<Caller, Denial>) {
         let good_for = if verdict.is_ok() { GOOD_FOR } else { BAD_FOR };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= TOKENS_MAX {
@@ -95,7 +106,7 @@ impl Callers {
         known.insert(hash, Remembered { verdict, until: now() + good_for });
     }
 
-    async fn ask(&self, token: &str) -> Result<(), Denial> {
+    async fn ask(&self, token: &str) -> Result<Caller, Denial> {
         let spec = TokenReviewSpec { audiences: Some(vec![self.audience.clone()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
@@ -107,7 +118,12 @@ impl Callers {
             return Err(Denial::Unauthenticated);
         }
         let user = status.user.unwrap_or_default();
-        if self.may_watch(&user).await? { Ok(()) } else { Err(Denial::Forbidden) }
+        if let Some(adapter) = user.username.as_deref().and_then(service_account)
+            && self.state.known().fleet.is_account_of_an_adapter(&adapter)
+        {
+            return Ok(Caller { adapter: Some(adapter) });
+        }
+        if self.may_watch(&user).await? { Ok(Caller::default()) } else { Err(Denial::Forbidden) }
     }
 
     async fn may_watch(&self, user: &UserInfo) -> Result<bool, Denial> {
@@ -132,4 +148,10 @@ impl Callers {
         let answered = in_time(reviews.create(&params, &review)).await.map_err(|_| Denial::Unavailable)?;
         Ok(answered.status.is_some_and(|status| status.allowed))
     }
+}
+
+/// The ServiceAccount that a user is.
+fn service_account(username: &str) -> Option<ObjectId> {
+    let (namespace, name) = username.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    Some(ObjectId::new(namespace, name))
 }

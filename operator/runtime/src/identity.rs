@@ -8,6 +8,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
 use tidegate_daemon::tls::Tls;
 use tidegate_model::Timestamp;
+use tokio::sync::watch;
 
 use crate::authority::{self, Entries, SERVING_DAYS};
 use crate::clock::timestamp;
@@ -35,6 +36,8 @@ pub(crate) struct Identity {
     api: Api<Secret>,
     options: IdentityOptions,
     leadership: Leadership,
+    /// Those that adapters trust, PEM; empty while none is known.
+    bundle: watch::Sender<String>,
     /// The authority that the certificate is of, and when it was made.
     made: Option<(Entries, Timestamp)>,
 }
@@ -44,7 +47,12 @@ impl Identity {
     #[must_use]
     pub(crate) fn new(client: Client, options: IdentityOptions, leadership: Leadership) -> Self {
         let api = Api::namespaced(client, &options.namespace);
-        Self { api, options, leadership, made: None }
+        Self { api, options, leadership, bundle: watch::Sender::default(), made: None }
+    }
+
+    /// Those that adapters are to trust, PEM, and the change of that; empty while none is known.
+    pub(crate) fn bundle(&self) -> watch::Receiver<String> {
+        self.bundle.subscribe()
     }
 
     /// The first certificate, as soon as there is an authority: the holder of the lease makes it.
@@ -84,6 +92,14 @@ impl Identity {
             }
             entries = renewed;
         }
+        let bundle = entries.get(authority::BUNDLE).map(|pem| String::from_utf8_lossy(pem).into_owned());
+        let bundle = bundle.unwrap_or_default();
+        self.bundle.send_if_modified(|told| {
+            *told != bundle && {
+                *told = bundle;
+                true
+            }
+        });
         let half = Duration::from_secs(u64::from(SERVING_DAYS) * 12 * 60 * 60);
         let fresh = self.made.as_ref().is_some_and(|(of, at)| *of == entries && now.saturating_since(*at) < half);
         if fresh || entries.is_empty() {

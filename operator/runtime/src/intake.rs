@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
-use tidegate_api::{CREDENTIALS_LABEL, Channel, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing};
-use tidegate_plan::{KeySecret, ObjectId, THING_LABEL};
+use tidegate_api::{Adapter, CREDENTIALS_LABEL, Channel, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing};
+use tidegate_plan::{KeySecret, ObjectId, OwnedKind, THING_LABEL};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::state::{Known, State};
-use crate::watches::{Change, Seen};
+use crate::watches::{Change, Owned, Seen};
 
 /// Changes of one kind that wait to be taken in.
 pub(crate) const WAITING_MAX: usize = 256;
@@ -22,6 +22,10 @@ pub(crate) struct Changes {
     pub(crate) channels: mpsc::Receiver<Change<Channel>>,
     /// Of Secrets with the label.
     pub(crate) secrets: mpsc::Receiver<Change<Secret>>,
+    /// Of Adapters.
+    pub(crate) adapters: mpsc::Receiver<Change<Adapter>>,
+    /// Of what Adapters own.
+    pub(crate) owned: mpsc::Receiver<(OwnedKind, Change<Owned>)>,
 }
 
 /// Which kinds were listed once.
@@ -36,14 +40,26 @@ struct Listed {
 pub(crate) async fn run(mut changes: Changes, state: &State, now: impl Fn() -> Instant) {
     let mut listed = Listed::default();
     let (mut things, mut channels, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut adapters, mut owned) = (Vec::new(), Vec::new());
     loop {
         let taken = tokio::select! {
+            taken = changes.adapters.recv_many(&mut adapters, WAITING_MAX) => taken,
+            taken = changes.owned.recv_many(&mut owned, WAITING_MAX) => taken,
             taken = changes.things.recv_many(&mut things, WAITING_MAX) => taken,
             taken = changes.channels.recv_many(&mut channels, WAITING_MAX) => taken,
             taken = changes.secrets.recv_many(&mut secrets, WAITING_MAX) => taken,
         };
         if taken == 0 {
             return;
+        }
+        if !adapters.is_empty() || !owned.is_empty() {
+            {
+                let mut known = state.known();
+                adapters.drain(..).for_each(|change| observe(change, &mut known));
+                owned.drain(..).for_each(|(kind, change)| observe_owned(kind, change, &mut known));
+            }
+            state.wake();
+            continue;
         }
         {
             let mut known = state.known();
@@ -71,6 +87,8 @@ trait Observed: Sized {
     fn id(&self) -> ObjectId;
     /// Those that are known and not among `present`.
     fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId>;
+    /// All of them were seen.
+    fn listed(_: &mut Known) {}
 }
 
 fn observe<K: Observed>(change: Change<K>, known: &mut Known) {
@@ -82,8 +100,26 @@ fn observe<K: Observed>(change: Change<K>, known: &mut Known) {
             for id in K::beside(known, &present) {
                 K::observe(known, &id, None);
             }
+            K::listed(known);
         }
     }
+}
+
+/// What Adapters own is kept for the eyes of whoever reconciles them.
+fn observe_owned(kind: OwnedKind, change: Change<Owned>, known: &mut Known) {
+    match change {
+        Change::Applied(Seen::Object(Owned { id, object })) => known.fleet.observe_owned(kind, id, Some(object)),
+        Change::Gone(metadata) => known.fleet.observe_owned(kind, ObjectId::of(&metadata), None),
+        Change::All(all) => {
+            let all = all.into_iter().filter_map(|seen| match seen {
+                Seen::Object(Owned { id, object }) => Some((id, object)),
+                Seen::Unreadable { .. } => None,
+            });
+            known.fleet.observe_all_owned(kind, all.collect());
+        }
+        Change::Applied(Seen::Unreadable { .. }) => {}
+    }
+    known.queue_adapters();
 }
 
 fn observe_seen<K: Observed>(seen: Seen<K>, known: &mut Known) -> ObjectId {
@@ -134,6 +170,26 @@ impl Observed for Secret {
 
     fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
         known.compiler.secrets_beside(present)
+    }
+}
+
+impl Observed for Adapter {
+    fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>) {
+        known.fleet.observe_adapter(id, object);
+        known.queue_adapters();
+    }
+
+    fn id(&self) -> ObjectId {
+        ObjectId::of(&self.metadata)
+    }
+
+    fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
+        known.fleet.adapters().filter(|id| !present.contains(id)).cloned().collect()
+    }
+
+    fn listed(known: &mut Known) {
+        known.fleet.adapters_listed();
+        known.queue_adapters();
     }
 }
 

@@ -13,6 +13,10 @@ pub(crate) struct Metrics {
     pub(crate) keys_generated: Counter,
     /// Writes that the API server did not take.
     pub(crate) failed_writes: Counter,
+    /// Objects of Adapters that were applied.
+    pub(crate) applied: Counter,
+    /// Events that were not told, since there were too many or the API server did not take them.
+    pub(crate) untold_events: Counter,
     /// Things in the table.
     pub(crate) things: Gauge,
     /// Channels in the table.
@@ -34,6 +38,10 @@ impl Metrics {
         registry.register("operator_keys_generated", "Keys that were generated", metrics.keys_generated.clone());
         let failed = "Writes that the API server did not take";
         registry.register("operator_failed_writes", failed, metrics.failed_writes.clone());
+        let applied = "Objects of Adapters that were applied";
+        registry.register("operator_applied", applied, metrics.applied.clone());
+        let untold = "Events that were not told";
+        registry.register("operator_untold_events", untold, metrics.untold_events.clone());
         registry.register("operator_things", "Things in the grant table", metrics.things.clone());
         registry.register("operator_channels", "Channels in the grant table", metrics.channels.clone());
         registry.register("operator_cursor", "The number of the newest grant table", metrics.cursor.clone());

@@ -12,17 +12,20 @@ use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, BindError, ListenLimits};
 use tidegate_grants_proto::Epoch;
+use tidegate_plan::{BrokerSecret, Installation, OwnedKind};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::caller::Callers;
 use crate::clock::now;
 use crate::election::ElectionTimes;
+use crate::events::Events;
 use crate::identity::{Identity, IdentityOptions};
 use crate::intake::{self, Changes, WAITING_MAX};
-use crate::lease::{Leadership, LeaseHolder, LeaseLost, LeaseOptions};
+use crate::lease::{Leadership, LeaseHolder, LeaseLost, LeaseOptions, in_time};
 use crate::metrics::Metrics;
+use crate::reconcile::Accepted;
 use crate::serve::GrantServer;
 use crate::state::State;
 use crate::watches;
@@ -60,6 +63,19 @@ pub struct OperatorOptions {
     pub exchange: String,
     /// Writes to the API server in a second, at most.
     pub writes_per_second: u32,
+    /// What Adapters do not say themselves.
+    pub adapters: AdapterDefaults,
+}
+
+/// What Adapters do not say themselves.
+#[derive(Clone, Debug, Default)]
+pub struct AdapterDefaults {
+    /// The image of their pods.
+    pub image: Option<String>,
+    /// Where their pods call the grant stream; the first of [`OperatorOptions::grants_names`] where absent.
+    pub grants_url: Option<String>,
+    /// Where their pods find the broker.
+    pub broker: Option<BrokerSecret>,
 }
 
 /// Why the operator ends.
@@ -110,10 +126,11 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     write(&options, &client, &state, &leadership, &metrics);
     let server = Arc::new(GrantServer {
         state: Arc::clone(&state),
-        callers: Callers::new(client.clone(), options.audience.clone()),
+        callers: Callers::new(client.clone(), options.audience.clone(), Arc::clone(&state)),
         drain: drain.clone(),
     });
     let identity = Identity::new(client, identity_options(&options), leadership.clone());
+    tokio::spawn(install(options.clone(), identity.bundle(), Arc::clone(&state)));
     tokio::spawn(serve(grants, server, identity, readiness.clone()));
     tokio::spawn(follow(Arc::clone(&state), readiness, metrics, leadership));
 
@@ -154,11 +171,65 @@ async fn take_in(client: Client, state: Arc<State>) {
     let (to_things, things) = mpsc::channel(WAITING_MAX);
     let (to_channels, channels) = mpsc::channel(WAITING_MAX);
     let (to_secrets, secrets) = mpsc::channel(WAITING_MAX);
+    let (to_adapters, adapters) = mpsc::channel(WAITING_MAX);
+    let (to_owned, owned) = mpsc::channel(WAITING_MAX);
     tokio::spawn(watches::watch(client.clone(), "", to_things));
     tokio::spawn(watches::watch(client.clone(), "", to_channels));
+    tokio::spawn(watches::watch(client.clone(), "", to_adapters));
+    for kind in OwnedKind::ALL {
+        let (client, to) = (client.clone(), to_owned.clone());
+        tokio::spawn(async move {
+            if kind == OwnedKind::HTTPRoute {
+                gateway_api(&client).await;
+            }
+            watches::watch_owned(client, kind, to).await;
+        });
+    }
     let labels = format!("{CREDENTIALS_LABEL}=true");
     tokio::spawn(async move { watches::watch(client, &labels, to_secrets).await });
-    intake::run(Changes { things, channels, secrets }, &state, now).await;
+    intake::run(Changes { things, channels, secrets, adapters, owned }, &state, now).await;
+}
+
+/// Waits until the cluster knows the Gateway API, if ever.
+async fn gateway_api(client: &Client) {
+    /// How often it is asked.
+    const EVERY: Duration = Duration::from_secs(30);
+    let (group, version, plural) = OwnedKind::HTTPRoute.resource();
+    let served = format!("{group}/{version}");
+    loop {
+        let resources = in_time(client.list_api_group_resources(&served)).await;
+        if resources.is_ok_and(|known| known.resources.iter().any(|resource| resource.name == plural)) {
+            return;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Tells how the operator is installed, whenever that changes.
+async fn install(options: OperatorOptions, mut bundle: watch::Receiver<String>, state: Arc<State>) {
+    let first = options.grants_names.first().cloned().unwrap_or_default();
+    let port = options.listen_grants.port();
+    let grants_url = options.adapters.grants_url.unwrap_or_else(|| format!("https://{first}:{port}"));
+    loop {
+        let grants_ca = bundle.borrow_and_update().clone();
+        if !grants_ca.is_empty() {
+            let mut known = state.known();
+            known.fleet.install(Installation {
+                image: options.adapters.image.clone(),
+                grants_url: grants_url.clone(),
+                audience: options.audience.clone(),
+                grants_ca,
+                broker: options.adapters.broker.clone(),
+                exchange: options.exchange.clone(),
+            });
+            known.queue_adapters();
+            drop(known);
+            state.wake();
+        }
+        if bundle.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn write(options: &OperatorOptions, client: &Client, state: &Arc<State>, leadership: &Leadership, metrics: &Metrics) {
@@ -169,6 +240,8 @@ fn write(options: &OperatorOptions, client: &Client, state: &Arc<State>, leaders
         exchange: options.exchange.clone(),
         pace: pace(options.writes_per_second),
         metrics: metrics.clone(),
+        events: Events::new(client.clone(), options.identity.clone(), metrics.clone()),
+        accepted: Accepted::default(),
     });
     for _ in 0..AT_ONCE {
         tokio::spawn(Arc::clone(&writer).run());
@@ -189,8 +262,13 @@ async fn serve(listener: TcpListener, server: Arc<GrantServer>, mut identity: Id
 async fn follow(state: Arc<State>, readiness: Readiness, metrics: Metrics, leadership: Leadership) {
     /// How often gauges are set.
     const EVERY: Duration = Duration::from_secs(1);
+    /// How often Adapters are looked at though nothing changed.
+    const LOOK_AFTER: u32 = 5;
     let mut listed = state.listed();
-    loop {
+    for round in 0_u32.. {
+        if round % LOOK_AFTER == 0 {
+            state.look_at_adapters();
+        }
         readiness.set(LISTED, *listed.borrow_and_update());
         let (things, channels) = state.counts();
         metrics.things.set(i64::try_from(things).unwrap_or(i64::MAX));

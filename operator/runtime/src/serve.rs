@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::caller::{Callers, Denial};
+use crate::caller::{Caller, Callers, Denial};
 use crate::clock::now;
 use crate::state::State;
 
@@ -70,10 +70,13 @@ impl GrantServer {
         }
     }
 
-    async fn admit(&self, headers: &HeaderMap) -> Result<(), Response> {
+    async fn admit(&self, headers: &HeaderMap) -> Result<Caller, Response> {
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let Err(denial) = self.callers.check(token).await else { return Ok(()) };
+        let denial = match self.callers.check(token).await {
+            Ok(caller) => return Ok(caller),
+            Err(denial) => denial,
+        };
         let status = match denial {
             Denial::Unauthenticated => StatusCode::UNAUTHORIZED,
             Denial::Forbidden => StatusCode::FORBIDDEN,
@@ -92,9 +95,10 @@ fn router(server: Arc<GrantServer>) -> Router {
 }
 
 async fn grants(Shared(server): Shared<Arc<GrantServer>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    if let Err(denied) = server.admit(&headers).await {
-        return denied;
-    }
+    let caller = match server.admit(&headers).await {
+        Ok(caller) => caller,
+        Err(denied) => return denied,
+    };
     let mut listed = server.state.listed();
     if !*listed.borrow_and_update() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the objects are not listed yet\n").into_response();
@@ -104,7 +108,7 @@ async fn grants(Shared(server): Shared<Arc<GrantServer>>, RawQuery(query): RawQu
     let instance = instance.filter(|text| (1..=64).contains(&text.len())).map_or_else(made_up, str::to_owned);
     let mut table = server.state.table();
     table.borrow_and_update();
-    let (number, frames, cursor) = server.state.open_stream(instance, Resume::from_query(&query));
+    let (number, frames, cursor) = server.state.open_stream(instance, caller.adapter, Resume::from_query(&query));
     let open = Open { server: Arc::clone(&server), number };
     let draining = server.drain.is_draining();
     let telling = Telling { open, frames: frames.into(), cursor, table, ends: now() + STREAM_MAX, ended: draining };
@@ -175,7 +179,7 @@ async fn acknowledged(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderM
     let Some(said) = read(body).await.and_then(|bytes| Acknowledgement::from_cbor(&bytes)) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let known = server.state.acknowledge(said.stream, Cursor(said.cursor));
+    let known = server.state.acknowledge(said.stream, Cursor(said.cursor), now());
     if known { StatusCode::NO_CONTENT } else { StatusCode::GONE }.into_response()
 }
 

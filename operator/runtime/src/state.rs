@@ -10,18 +10,17 @@ use bytes::Bytes;
 use tidegate_api::ConditionType;
 use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Resume};
 use tidegate_model::KeyHash;
-use tidegate_plan::{Compiler, ObjectId, Programmed};
+use tidegate_plan::{Compiler, Heard, ObjectId, Programmed};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::adapters::{Adapters, Instance};
+use crate::adapters::{Adapters, Instance, LAGGING_AFTER};
+use crate::fleet::Fleet;
 
 /// How long the adapters have to acknowledge a change before it is said that they have not.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long adapters have after this process began to come back to it.
 const GRACE_AT_START: Duration = Duration::from_secs(20);
-/// After this the adapters count as lagging.
-const LAGGING_AFTER: Duration = Duration::from_secs(10);
 
 /// An object that there is something to say of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +29,8 @@ pub(crate) enum Subject {
     Thing(ObjectId),
     /// A Channel.
     Channel(ObjectId),
+    /// An Adapter, and what it owns.
+    Adapter(ObjectId),
 }
 
 /// When an object's part of the table last changed.
@@ -46,6 +47,8 @@ pub(crate) struct Known {
     journal: Journal,
     /// The adapters that are here.
     pub(crate) adapters: Adapters,
+    /// The Adapters, and what they own.
+    pub(crate) fleet: Fleet,
     /// Objects whose change is not acknowledged by all adapters yet.
     changed: BTreeMap<Subject, Changed>,
     queue: Queue,
@@ -62,10 +65,16 @@ struct Queue {
     queued: BTreeMap<Subject, u64>,
     /// Objects to look at later.
     later: BTreeSet<(Instant, Subject)>,
+    /// Objects that are being looked at, and whether to look at each once more then: never two at once at one.
+    busy: BTreeMap<Subject, bool>,
 }
 
 impl Queue {
     fn push(&mut self, subject: Subject) {
+        if let Some(again) = self.busy.get_mut(&subject) {
+            *again = true;
+            return;
+        }
         self.next += 1;
         if let Some(before) = self.queued.insert(subject.clone(), self.next) {
             self.order.remove(&before);
@@ -80,7 +89,14 @@ impl Queue {
         }
         let (_, subject) = self.order.pop_last()?;
         self.queued.remove(&subject);
+        self.busy.insert(subject.clone(), false);
         Some(subject)
+    }
+
+    fn done(&mut self, subject: Subject) {
+        if self.busy.remove(&subject) == Some(true) {
+            self.push(subject);
+        }
     }
 }
 
@@ -102,6 +118,7 @@ impl State {
             compiler: Compiler::new(),
             journal: Journal::new(epoch, JournalLimits::default()),
             adapters: Adapters::default(),
+            fleet: Fleet::default(),
             changed: BTreeMap::new(),
             queue: Queue::default(),
             conflicts: BTreeSet::new(),
@@ -142,6 +159,9 @@ impl State {
             let mut known = self.known();
             let settled = known.compiler.settle();
             let cursor = known.journal.apply(&settled.delta);
+            if *self.table.borrow() != cursor {
+                known.adapters.table_moved(cursor, now);
+            }
             let subjects = settled.channels.into_iter().map(Subject::Channel);
             for subject in subjects.chain(settled.things.into_iter().map(Subject::Thing)) {
                 known.changed.insert(subject.clone(), Changed { cursor, at: now });
@@ -170,15 +190,42 @@ impl State {
         }
     }
 
+    /// An object that [`State::next_subject`] gave has been looked at.
+    pub(crate) fn looked_at(&self, subject: Subject) {
+        self.known().queue.done(subject);
+        self.wake();
+    }
+
     /// Looks at an object once more, at `at`.
     pub(crate) fn look_again(&self, subject: Subject, at: Instant) {
         self.known().look_again(subject, at);
     }
 
+    /// There is something to look at.
+    pub(crate) fn wake(&self) {
+        self.work.notify_waiters();
+    }
+
+    /// Looks at every Adapter once more: what its pods say changes with time alone.
+    pub(crate) fn look_at_adapters(&self) {
+        {
+            let mut known = self.known();
+            known.fleet.touch_all();
+            known.queue_adapters();
+        }
+        self.wake();
+    }
+
     /// Opens the stream of an adapter: its number, its first frames, and the table that they end with.
-    pub(crate) fn open_stream(&self, instance: Instance, resume: Option<Resume>) -> (u64, Vec<Bytes>, Cursor) {
+    /// `of` is the Adapter whose pod it is.
+    pub(crate) fn open_stream(
+        &self,
+        instance: Instance,
+        of: Option<ObjectId>,
+        resume: Option<Resume>,
+    ) -> (u64, Vec<Bytes>, Cursor) {
         let mut known = self.known();
-        let stream = known.adapters.open(instance);
+        let stream = known.adapters.open(instance, of);
         let (frames, cursor) = known.journal.open(resume, stream);
         (stream, frames, cursor)
     }
@@ -195,9 +242,10 @@ impl State {
     }
 
     /// An adapter has the table of `cursor` in force.
-    pub(crate) fn acknowledge(&self, stream: u64, cursor: Cursor) -> bool {
+    pub(crate) fn acknowledge(&self, stream: u64, cursor: Cursor, now: Instant) -> bool {
         let mut known = self.known();
-        let accepted = known.adapters.acknowledge(stream, cursor);
+        let newest = known.journal.cursor();
+        let accepted = known.adapters.acknowledge(stream, cursor, newest, now);
         let Known { adapters, changed, queue, .. } = &mut *known;
         if let Some(least) = adapters.least() {
             changed.retain(|subject, change| {
@@ -238,6 +286,19 @@ impl Known {
         self.queue.later.insert((at, subject));
     }
 
+    /// Queues the Adapters that there may be something to do about.
+    pub(crate) fn queue_adapters(&mut self) {
+        for id in self.fleet.take_touched() {
+            self.queue.push(Subject::Adapter(id));
+        }
+    }
+
+    /// What the pods of an Adapter say of grants.
+    #[must_use]
+    pub(crate) fn heard(&self, id: &ObjectId, now: Instant) -> Heard {
+        self.adapters.heard(id, now)
+    }
+
     /// Whether the status of an object says that adapters had it.
     fn was_programmed(&self, subject: &Subject) -> bool {
         let conditions = match subject {
@@ -246,6 +307,9 @@ impl Known {
             }
             Subject::Channel(id) => {
                 self.compiler.channel(id).and_then(|channel| channel.status.as_ref()).map(|status| &status.conditions)
+            }
+            Subject::Adapter(id) => {
+                self.fleet.adapter(id).and_then(|adapter| adapter.status.as_ref()).map(|status| &status.conditions)
             }
         };
         let kind = ConditionType::Programmed.to_string();
@@ -273,5 +337,30 @@ impl Known {
             Some(_) if now < at + LAGGING_AFTER => Some(Programmed::Pending),
             Some(_) => Some(Programmed::Lagging),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_looked_at_by_one_at_a_time_and_again_when_it_changed_meanwhile() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do, and there is no other way to have one")]
+        let now = Instant::now();
+        let subject = |name: &str| Subject::Thing(ObjectId::new("lab", name));
+        let mut queue = Queue::default();
+        queue.push(subject("a"));
+        queue.push(subject("b"));
+        queue.push(subject("a"));
+        assert_eq!(queue.pop(now), Some(subject("a")), "the one that changed last comes first");
+        queue.push(subject("a"));
+        assert_eq!(queue.pop(now), Some(subject("b")));
+        assert_eq!(queue.pop(now), None, "it is being looked at");
+        queue.done(subject("b"));
+        queue.done(subject("a"));
+        assert_eq!(queue.pop(now), Some(subject("a")));
+        queue.done(subject("a"));
+        assert_eq!(queue.pop(now), None);
     }
 }

@@ -3,13 +3,15 @@
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ObjectMeta};
+use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Error, Resource};
 use serde::de::DeserializeOwned;
-use tidegate_api::{Channel, Stored, Thing};
+use serde_json::Value;
+use tidegate_api::{Adapter, Channel, Stored, Thing};
+use tidegate_plan::{ADAPTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectId, OwnedKind};
 use tokio::sync::mpsc;
 
 /// An object that was read, or of which no more than the metadata could be.
@@ -60,12 +62,63 @@ fn prune_metadata(metadata: &mut ObjectMeta) {
 
 /// Watches until `to` is closed. `labels` selects, where it is not empty.
 pub(crate) async fn watch<K: Watched>(client: Client, labels: &str, to: mpsc::Sender<Change<K>>) {
+    let api: Api<DeserializeGuard<K::Read>> = Api::all(client);
+    follow_either(&api, &K::kind(&()), labels, seen, |change| change, &to).await;
+}
+
+/// An object that an Adapter owns.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    /// Which one.
+    pub(crate) id: ObjectId,
+    /// As the API server has it.
+    pub(crate) object: Value,
+}
+
+/// Watches one kind of what Adapters own until `to` is closed.
+pub(crate) async fn watch_owned(client: Client, kind: OwnedKind, to: mpsc::Sender<(OwnedKind, Change<Owned>)>) {
+    let api: Api<DynamicObject> = Api::all_with(client, &api_resource(kind));
+    let labels = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{ADAPTER_LABEL}");
+    let read = |object: DynamicObject| Seen::Object(owned(&object));
+    follow_either(&api, &format!("{kind:?}"), &labels, read, |change| (kind, change), &to).await;
+}
+
+/// An object as it is kept: what others manage of it too, since that tells whose a field is.
+pub(crate) fn owned(object: &DynamicObject) -> Owned {
+    let id = ObjectId::of(&object.metadata);
+    Owned { id, object: serde_json::to_value(object).unwrap_or_default() }
+}
+
+/// How the API server knows a kind.
+pub(crate) fn api_resource(kind: OwnedKind) -> ApiResource {
+    let (group, version, plural) = kind.resource();
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version,
+        kind: format!("{kind:?}"),
+        plural: plural.to_owned(),
+    }
+}
+
+/// Follows by streaming lists, or page by page where the API server has none.
+async fn follow_either<R, S, T>(
+    api: &Api<R>,
+    kind: &str,
+    labels: &str,
+    read: impl Fn(R) -> Seen<S>,
+    wrap: impl Fn(Change<S>) -> T,
+    to: &mpsc::Sender<T>,
+) where
+    R: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
     let labels = Some(labels.to_owned()).filter(|labels| !labels.is_empty());
     let paged = watcher::Config { label_selector: labels, ..watcher::Config::default() };
     let config = paged.clone().streaming_lists();
-    if follow(client.clone(), config, &to).await == Ended::StreamingRefused {
-        tracing::info!(kind = %K::kind(&()), "the API server does not stream lists: reading them page by page");
-        follow(client, paged, &to).await;
+    if follow(api, kind, config, &read, &wrap, to).await == Ended::StreamingRefused {
+        tracing::info!(kind, "the API server does not stream lists: reading them page by page");
+        follow(api, kind, paged, &read, &wrap, to).await;
     }
 }
 
@@ -77,10 +130,19 @@ enum Ended {
     StreamingRefused,
 }
 
-async fn follow<K: Watched>(client: Client, config: watcher::Config, to: &mpsc::Sender<Change<K>>) -> Ended {
+async fn follow<R, S, T>(
+    api: &Api<R>,
+    kind: &str,
+    config: watcher::Config,
+    read: &impl Fn(R) -> Seen<S>,
+    wrap: &impl Fn(Change<S>) -> T,
+    to: &mpsc::Sender<T>,
+) -> Ended
+where
+    R: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
     let streaming = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
-    let api: Api<DeserializeGuard<K::Read>> = Api::all(client);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
     let mut listed = Vec::new();
     loop {
         let event = tokio::select! {
@@ -93,20 +155,20 @@ async fn follow<K: Watched>(client: Client, config: watcher::Config, to: &mpsc::
                 continue;
             }
             Some(Ok(Event::InitApply(object))) => {
-                listed.push(seen(object));
+                listed.push(read(object));
                 continue;
             }
             Some(Ok(Event::InitDone)) => Change::All(std::mem::take(&mut listed)),
-            Some(Ok(Event::Apply(object))) => Change::Applied(seen(object)),
-            Some(Ok(Event::Delete(object))) => Change::Gone(Box::new(metadata(&object))),
+            Some(Ok(Event::Apply(object))) => Change::Applied(read(object)),
+            Some(Ok(Event::Delete(object))) => Change::Gone(Box::new(object.meta().clone())),
             Some(Err(error)) if streaming && is_refusal(&error) => return Ended::StreamingRefused,
             Some(Err(error)) => {
-                tracing::warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "the watch is interrupted");
+                tracing::warn!(kind, error = &error as &dyn std::error::Error, "the watch is interrupted");
                 continue;
             }
             None => return Ended::Unheard,
         };
-        if to.send(change).await.is_err() {
+        if to.send(wrap(change)).await.is_err() {
             return Ended::Unheard;
         }
     }
@@ -132,10 +194,6 @@ fn seen<K: Watched>(DeserializeGuard(read): DeserializeGuard<K::Read>) -> Seen<K
     }
 }
 
-fn metadata<K: Resource>(guard: &DeserializeGuard<K>) -> ObjectMeta {
-    guard.meta().clone()
-}
-
 impl Watched for Secret {
     type Read = Self;
 }
@@ -143,5 +201,8 @@ impl Watched for Thing {
     type Read = Stored<Self>;
 }
 impl Watched for Channel {
+    type Read = Stored<Self>;
+}
+impl Watched for Adapter {
     type Read = Stored<Self>;
 }

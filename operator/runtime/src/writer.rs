@@ -9,13 +9,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
 use kube::{Client, Error, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tidegate_api::{
-    API_VERSION, CREDENTIALS_LABEL, Channel, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION,
-    ROTATED_ANNOTATION, Thing,
+    API_VERSION, Adapter, AdapterStatus, CREDENTIALS_LABEL, Channel, ChannelStatus, Condition, KEY_ENTRY,
+    PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing, ThingStatus,
 };
 use tidegate_plan::{
     ObjectId, SecretStep, THING_LABEL, WantedSecret, channel_status, secret_step, thing_changes_at, thing_status,
@@ -23,15 +24,17 @@ use tidegate_plan::{
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::clock::{now, timestamp, whole_seconds};
+use crate::events::{Events, reference};
 use crate::intake::key_secret;
 use crate::lease::{Leadership, in_time};
 use crate::metrics::Metrics;
+use crate::reconcile::Accepted;
 use crate::state::{State, Subject};
 
 /// The field manager of everything that the operator writes.
 pub(crate) const FIELD_MANAGER: &str = "tidegate";
 /// How soon an object is looked at again when it could not be written.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How soon a name that is in use is looked at again.
 const CONFLICT_AGAIN: Duration = Duration::from_secs(10);
 /// Objects that are written at once.
@@ -51,7 +54,43 @@ pub(crate) struct Writer {
     pub(crate) pace: tokio::sync::Mutex<Interval>,
     /// What it counts.
     pub(crate) metrics: Metrics,
+    /// What it tells people.
+    pub(crate) events: Events,
+    /// What the API server made of owned objects.
+    pub(crate) accepted: Accepted,
 }
+
+/// A kind whose status the operator writes.
+pub(crate) trait Stated:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug
+{
+    /// Its status.
+    type Status: Serialize + PartialEq + Send + Sync;
+    /// What it says now.
+    fn stated(&self) -> Option<&Self::Status>;
+    /// The conditions of a status.
+    fn conditions(status: &Self::Status) -> &[Condition];
+}
+
+macro_rules! stated {
+    ($type:ident, $status:ident) => {
+        impl Stated for $type {
+            type Status = $status;
+
+            fn stated(&self) -> Option<&$status> {
+                self.status.as_ref()
+            }
+
+            fn conditions(status: &$status) -> &[Condition] {
+                &status.conditions
+            }
+        }
+    };
+}
+
+stated!(Thing, ThingStatus);
+stated!(Channel, ChannelStatus);
+stated!(Adapter, AdapterStatus);
 
 /// At most so many writes in a second.
 #[must_use]
@@ -62,7 +101,8 @@ pub(crate) fn pace(writes_per_second: u32) -> tokio::sync::Mutex<Interval> {
 }
 
 /// What came of a write.
-enum Written {
+pub(crate) enum Written {
+    /// It is as it should be.
     Done,
     /// The lease is not held, or the object changed meanwhile: look again.
     Again,
@@ -78,16 +118,18 @@ impl Writer {
             let outcome = match &subject {
                 Subject::Thing(id) => self.thing(id, &subject).await,
                 Subject::Channel(id) => self.channel(id, &subject).await,
+                Subject::Adapter(id) => self.adapter(id).await,
             };
             match outcome {
                 Ok(Written::Done) => {}
-                Ok(Written::Again) => self.state.look_again(subject, now() + RETRY_AFTER),
+                Ok(Written::Again) => self.state.look_again(subject.clone(), now() + RETRY_AFTER),
                 Err(error) => {
                     self.metrics.failed_writes.inc();
                     tracing::warn!(?subject, error = &error as &dyn std::error::Error, "cannot write, trying again");
-                    self.state.look_again(subject, now() + RETRY_AFTER);
+                    self.state.look_again(subject.clone(), now() + RETRY_AFTER);
                 }
             }
+            self.state.looked_at(subject);
         }
     }
 
@@ -98,64 +140,59 @@ impl Writer {
         {
             return Ok(Written::Again);
         }
-        let (wanted, found) = {
+        let (wanted, thing) = {
             let mut known = self.state.known();
             let Some(programmed) = known.programmed(subject, now()) else { return Ok(Written::Done) };
             let (Some(thing), Some(outcome)) = (known.compiler.thing(id), known.compiler.thing_outcome(id)) else {
                 return Ok(Written::Done);
             };
             let wanted = thing_status(thing, &outcome, known.conflicts.contains(id), programmed, whole_seconds());
-            let found = thing.status.clone();
+            let thing = thing.clone();
             if let Some(at) = thing_changes_at(&outcome, timestamp()) {
                 let span = at.saturating_since(timestamp()) + Duration::from_millis(10);
                 known.look_again(subject.clone(), now() + span.min(Duration::from_secs(24 * 60 * 60)));
             }
-            (wanted, found)
+            (wanted, thing)
         };
-        if found.as_ref() == Some(&wanted) {
-            return Ok(Written::Done);
-        }
-        self.status::<Thing>(id, "Thing", &wanted).await
+        self.status(&thing, id, &wanted).await
     }
 
     async fn channel(&self, id: &ObjectId, subject: &Subject) -> Result<Written, Error> {
-        let (wanted, found) = {
+        let (wanted, channel) = {
             let mut known = self.state.known();
             let Some(programmed) = known.programmed(subject, now()) else { return Ok(Written::Done) };
             let (Some(channel), Some(outcome)) = (known.compiler.channel(id), known.compiler.channel_outcome(id))
             else {
                 return Ok(Written::Done);
             };
-            (channel_status(channel, &outcome, &self.exchange, programmed, whole_seconds()), channel.status.clone())
+            (channel_status(channel, &outcome, &self.exchange, programmed, whole_seconds()), channel.clone())
         };
-        if found.as_ref() == Some(&wanted) {
-            return Ok(Written::Done);
-        }
-        self.status::<Channel>(id, "Channel", &wanted).await
+        self.status(&channel, id, &wanted).await
     }
 
     /// Whether a write may begin; waits for its turn.
-    async fn may_write(&self) -> bool {
+    pub(crate) async fn may_write(&self) -> bool {
         self.pace.lock().await.tick().await;
         self.leadership.is_held()
     }
 
-    async fn status<K>(&self, id: &ObjectId, kind: &str, status: &impl Serialize) -> Result<Written, Error>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-    {
+    /// Says what is to be said of an object, where it is not said yet.
+    pub(crate) async fn status<K: Stated>(&self, of: &K, id: &ObjectId, wanted: &K::Status) -> Result<Written, Error> {
+        if of.stated() == Some(wanted) {
+            return Ok(Written::Done);
+        }
         if !self.may_write().await {
             return Ok(Written::Again);
         }
+        let kind = K::kind(&());
         let api: Api<K> = Api::namespaced(self.client.clone(), &id.namespace);
-        let patch = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": &*id.name}, "status": status});
+        let patch = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": &*id.name}, "status": wanted});
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match in_time(api.patch_status(&id.name, &params, &Patch::Apply(&patch))).await {
             Ok(_) => {
                 self.metrics.status_writes.inc();
+                let before = of.stated().map_or(&[][..], K::conditions);
+                self.events.ready_changed(&reference(&kind, of.meta()), before, K::conditions(wanted)).await;
                 Ok(Written::Done)
             }
             // It is gone: the watch will say so too.

@@ -94,6 +94,7 @@ impl Ground {
         let child = Command::new(program("operator")?)
             .args(["run", "--identity", &format!("operator-{number}"), "--log-level", "debug,hyper=info,h2=info"])
             .args(["--listen-grants", &format!("127.0.0.1:{port}"), "--admin", "127.0.0.1:0"])
+            .args(["--adapter-image", "registry.test/tidegate:1", "--broker-secret", "broker"])
             .env("KUBECONFIG", kubeconfig)
             .stderr(std::fs::File::create(&log)?)
             .stdout(Stdio::null())
@@ -117,14 +118,40 @@ impl Ground {
     /// # Errors
     /// As [`Ground::adapter`].
     pub fn adapter_at(&self, port: u16, more: &[&str]) -> Result<Adapter> {
+        self.adapter_as((NAMESPACE, "adapter"), port, &[&["--broker", "memory:"], more].concat())
+    }
+
+    /// The same, as a ServiceAccount; the arguments say which broker.
+    ///
+    /// # Errors
+    /// As [`Ground::adapter`].
+    pub fn adapter_as(&self, account: (&str, &str), port: u16, more: &[&str]) -> Result<Adapter> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let ca = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
-        std::fs::write(path("ca.crt"), STANDARD.decode(ca)?)?;
-        std::fs::write(path("token"), self.cluster.token_for(NAMESPACE, "adapter", Some("tidegate-grants"))?)?;
-        let url = format!("https://localhost:{port}");
-        let (ca, token) = (path("ca.crt"), path("token"));
-        let arguments = ["--grants", &url, "--grants-ca", &ca, "--grants-token", &token, "--broker", "memory:"];
+        let (url, ca_path) = (format!("https://localhost:{port}"), path("ca.crt"));
+        std::fs::write(&ca_path, STANDARD.decode(ca)?)?;
+        let token = path(&format!("token.{}.{}", account.0, account.1));
+        std::fs::write(&token, self.cluster.token_for(account.0, account.1, Some("tidegate-grants"))?)?;
+        let arguments = ["--grants", &url, "--grants-ca", &ca_path, "--grants-token", &token];
         Adapter::start_with(&[&arguments, more].concat())
+    }
+
+    /// The status with which grants are answered to who shows a token.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn grants_status(&self, operator: &Operator, token: &str) -> Result<u16> {
+        let url = format!("https://localhost:{}/v1/grants", operator.grants()?.port());
+        let ca = self.folder.path().join("asked.crt");
+        let pem = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
+        std::fs::write(&ca, STANDARD.decode(pem)?)?;
+        // The answer has no end: its head is enough.
+        let output = Command::new("curl")
+            .args(["--silent", "--max-time", "2", "--output", "/dev/null", "--write-out", "%{http_code}", "--cacert"])
+            .arg(&ca)
+            .args(["--header", &format!("Authorization: Bearer {token}"), &url])
+            .output()?;
+        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
     }
 
     /// What kubectl says of an object at a path.

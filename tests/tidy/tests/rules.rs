@@ -159,7 +159,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
 const FOR_FEW: [(&str, &[&str]); 5] = [
     ("lapin", &["tidegate-amqp"]),
     ("kube", &["tidegate-api", "tidegate-runtime"]),
-    ("k8s-openapi", &["tidegate-api", "tidegate-runtime"]),
+    ("k8s-openapi", &["tidegate-api", "tidegate-plan", "tidegate-runtime"]),
     ("axum", &["tidegate-http", "tidegate-daemon", "tidegate-runtime"]),
     ("reqwest", &["tidegate-client", "tidegate-grants-client"]),
 ];

@@ -1,0 +1,82 @@
+//! The configuration file of an Adapter's pods: its keys are the options of the program.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use tidegate_api::{Adapter, LogFormat, Transport};
+
+use super::{BrokerSecret, Installation, metadata};
+
+/// Where the pods have what, by folder.
+pub(super) const CONFIG_DIR: &str = "/etc/tidegate/config";
+pub(super) const BROKER_DIR: &str = "/etc/tidegate/broker";
+pub(super) const TLS_DIR: &str = "/etc/tidegate/tls";
+pub(super) const TOKEN_DIR: &str = "/var/run/secrets/tidegate";
+pub(super) const CACHE_DIR: &str = "/var/lib/tidegate";
+pub(super) const RUN_DIR: &str = "/run/tidegate";
+/// The entries of the ConfigMap.
+pub(super) const CONFIG_ENTRY: &str = "adapter.yaml";
+const CA_ENTRY: &str = "ca.crt";
+pub(super) const TOKEN_ENTRY: &str = "token";
+/// The ports of the pods.
+pub(super) const HTTP_PORT: u16 = 8080;
+pub(super) const HTTPS_PORT: u16 = 8443;
+pub(super) const ADMIN_PORT: u16 = 9090;
+
+/// The file, always in the same order.
+pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &BrokerSecret) -> String {
+    let spec = &adapter.spec;
+    let listeners = spec.listeners_wanted();
+    let open = |transport: Transport, port: u16| {
+        if listeners.iter().any(|listener| listener.transport == transport) { port.to_string() } else { "off".into() }
+    };
+    let mut options: BTreeMap<&str, String> = BTreeMap::from([
+        ("admin", ADMIN_PORT.to_string()),
+        ("broker-file", format!("{BROKER_DIR}/{}", broker.url_entry)),
+        ("drain-timeout", format!("{}ms", spec.drain_timeout().as_millis())),
+        ("exchange", installation.exchange.clone()),
+        ("grants", installation.grants_url.clone()),
+        ("grants-ca", format!("{CONFIG_DIR}/{CA_ENTRY}")),
+        ("grants-cache", CACHE_DIR.to_owned()),
+        ("grants-cache-key", format!("{RUN_DIR}/grants-cache.key")),
+        ("grants-token", format!("{TOKEN_DIR}/{TOKEN_ENTRY}")),
+        ("listen-http", open(Transport::TCP, HTTP_PORT)),
+        ("listen-https", open(Transport::TLS, HTTPS_PORT)),
+        (
+            "log",
+            match spec.settings.log_format {
+                LogFormat::Json => "json".to_owned(),
+                LogFormat::Text => "text".to_owned(),
+            },
+        ),
+    ]);
+    if let Some(entry) = &broker.ca_entry {
+        options.insert("broker-ca", format!("{BROKER_DIR}/{entry}"));
+    }
+    if listeners.iter().any(|listener| listener.transport == Transport::TLS) {
+        options.insert("tls-cert", format!("{TLS_DIR}/tls.crt"));
+        options.insert("tls-key", format!("{TLS_DIR}/tls.key"));
+    }
+    let settings = &spec.settings;
+    let given = [
+        ("connections-max", settings.max_connections.map(|count| count.to_string())),
+        ("http-bodies-bytes-max", settings.http.bodies_max_bytes.map(|count| count.to_string())),
+        ("http-keep-alive", settings.http.keep_alive.clone()),
+        ("http-timeout", settings.http.timeout.clone()),
+        ("log-level", settings.log_level.clone()),
+        ("publish-timeout", settings.publish_timeout.clone()),
+    ];
+    options.extend(given.into_iter().filter_map(|(option, value)| Some((option, value?))));
+    // JSON texts are YAML texts, whatever is in them.
+    options.iter().map(|(option, value)| format!("{option}: {}\n", serde_json::Value::from(value.as_str()))).collect()
+}
+
+/// The ConfigMap: the file, a change of which replaces the pods, and the authorities, which are read again in place.
+pub(super) fn config_map(adapter: &Adapter, installation: &Installation, config: &str) -> ConfigMap {
+    let data = [(CONFIG_ENTRY, config), (CA_ENTRY, &*installation.grants_ca)];
+    ConfigMap {
+        metadata: metadata(adapter, &BTreeMap::new()),
+        data: Some(data.into_iter().map(|(entry, text)| (entry.to_owned(), text.to_owned())).collect()),
+        ..ConfigMap::default()
+    }
+}

@@ -1,0 +1,173 @@
+//! The Adapters, what they own as the API server has it, and which of them there is something to do about.
+//!
+//! Pure bookkeeping: decides nothing, and knows neither a clock nor a client.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use tidegate_api::Adapter;
+use tidegate_plan::{ADAPTER_LABEL, Installation, MANAGED_BY, MANAGED_BY_LABEL, ObjectId, OwnedKind};
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    adapters: BTreeMap<ObjectId, Adapter>,
+    owned: BTreeMap<ObjectId, BTreeMap<OwnedKind, Value>>,
+    listed: BTreeSet<OwnedKind>,
+    adapters_listed: bool,
+    /// How the operator was installed; not before its authority is known.
+    installation: Option<Installation>,
+    touched: BTreeSet<ObjectId>,
+}
+
+impl Fleet {
+    /// An Adapter, as it is now.
+    pub(crate) fn observe_adapter(&mut self, id: &ObjectId, adapter: Option<Adapter>) {
+        match adapter {
+            Some(adapter) => drop(self.adapters.insert(id.clone(), adapter)),
+            None => drop(self.adapters.remove(id)),
+        }
+        self.touched.insert(id.clone());
+    }
+
+    /// All Adapters were seen.
+    pub(crate) fn adapters_listed(&mut self) {
+        self.adapters_listed = true;
+        self.touch_all();
+    }
+
+    /// Something that an Adapter owns, as it is now.
+    pub(crate) fn observe_owned(&mut self, kind: OwnedKind, id: ObjectId, object: Option<Value>) {
+        let of = self.owned.entry(id.clone()).or_default();
+        match object {
+            Some(object) => drop(of.insert(kind, object)),
+            None => drop(of.remove(&kind)),
+        }
+        if of.is_empty() {
+            self.owned.remove(&id);
+        }
+        self.touched.insert(id);
+    }
+
+    /// All that there are of a kind.
+    pub(crate) fn observe_all_owned(&mut self, kind: OwnedKind, all: BTreeMap<ObjectId, Value>) {
+        for of in self.owned.values_mut() {
+            of.remove(&kind);
+        }
+        for (id, object) in all {
+            self.owned.entry(id).or_default().insert(kind, object);
+        }
+        self.owned.retain(|_, of| !of.is_empty());
+        self.listed.insert(kind);
+        self.touch_all();
+    }
+
+    /// How the operator is installed.
+    pub(crate) fn install(&mut self, installation: Installation) {
+        if self.installation.as_ref() != Some(&installation) {
+            self.installation = Some(installation);
+            self.touch_all();
+        }
+    }
+
+    /// Looks at every Adapter once more.
+    pub(crate) fn touch_all(&mut self) {
+        let (adapters, owned) = (self.adapters.keys(), self.owned.keys());
+        self.touched.extend(adapters.chain(owned).cloned());
+    }
+
+    /// Those that there may be something to do about; nothing while not everything was listed once.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<ObjectId> {
+        // HTTPRoute is an extension: it may never be there.
+        let listed = OwnedKind::ALL.iter().all(|kind| *kind == OwnedKind::HTTPRoute || self.listed.contains(kind));
+        if !listed || !self.adapters_listed || self.installation.is_none() {
+            return BTreeSet::new();
+        }
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Every Adapter.
+    pub(crate) fn adapters(&self) -> impl Iterator<Item = &ObjectId> {
+        self.adapters.keys()
+    }
+
+    /// An Adapter.
+    pub(crate) fn adapter(&self, id: &ObjectId) -> Option<&Adapter> {
+        self.adapters.get(id)
+    }
+
+    /// How the operator is installed, once that is known.
+    pub(crate) const fn installation(&self) -> Option<&Installation> {
+        self.installation.as_ref()
+    }
+
+    /// Whether a kind was listed once.
+    pub(crate) fn is_listed(&self, kind: OwnedKind) -> bool {
+        self.listed.contains(&kind)
+    }
+
+    /// What bears the name of an Adapter and the operator's labels.
+    pub(crate) fn owned(&self, id: &ObjectId) -> BTreeMap<OwnedKind, Value> {
+        self.owned.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Whether an Adapter's pods run under a ServiceAccount of this name: one that is there and belongs to it.
+    pub(crate) fn is_account_of_an_adapter(&self, id: &ObjectId) -> bool {
+        let Some(adapter) = self.adapters.get(id) else { return false };
+        let account = self.owned.get(id).and_then(|of| of.get(&OwnedKind::ServiceAccount));
+        account.is_some_and(|account| belongs(account, adapter))
+    }
+}
+
+/// Whether an object is this Adapter's: it names it as its owner, or bears the labels that the operator gave it, as one
+/// that came back from a backup does.
+pub(crate) fn belongs(object: &Value, adapter: &Adapter) -> bool {
+    let metadata = &object["metadata"];
+    let (name, uid) = (adapter.metadata.name.as_deref(), adapter.metadata.uid.as_deref());
+    let mut owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let labels = &metadata["labels"];
+    let labelled = labels[MANAGED_BY_LABEL] == MANAGED_BY && labels[ADAPTER_LABEL].as_str() == name;
+    labelled || owners.any(|owner| uid.is_some() && owner["uid"].as_str() == uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installation() -> Installation {
+        Installation {
+            image: None,
+            grants_url: "https://grants".to_owned(),
+            audience: "a".to_owned(),
+            grants_ca: String::new(),
+            broker: None,
+            exchange: "messages".to_owned(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_to_be_done_before_everything_was_listed_once() {
+        let mut fleet = Fleet::default();
+        let id = ObjectId::new("lab", "http");
+        fleet.observe_owned(OwnedKind::Service, id.clone(), Some(Value::Null));
+        fleet.install(installation());
+        fleet.adapters_listed();
+        for kind in OwnedKind::ALL {
+            if kind != OwnedKind::HTTPRoute {
+                assert!(fleet.take_touched().is_empty(), "{kind:?}");
+                fleet.observe_all_owned(kind, BTreeMap::from([(id.clone(), Value::Null)]));
+            }
+        }
+        assert_eq!(fleet.take_touched(), BTreeSet::from([id]));
+        assert!(fleet.take_touched().is_empty());
+    }
+
+    #[test]
+    fn what_a_new_list_does_not_name_is_gone() {
+        let mut fleet = Fleet::default();
+        let id = ObjectId::new("lab", "http");
+        fleet.observe_owned(OwnedKind::Service, id.clone(), Some(Value::Null));
+        fleet.observe_all_owned(OwnedKind::Service, BTreeMap::new());
+        assert!(fleet.owned(&id).is_empty());
+    }
+}
