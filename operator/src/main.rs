@@ -2,13 +2,14 @@
 //!
 //! Owns the wiring and the exit code; everything else is a library's.
 
+mod broker;
 mod crds;
 mod options;
 
 use std::process::ExitCode;
 
 use tidegate_daemon::{Exit, program, tls};
-use tidegate_runtime::RunError;
+use tidegate_runtime::{OperatorOptions, RunError};
 
 use crate::options::{Program, RunOptions, Verb};
 
@@ -27,7 +28,11 @@ fn try_main() -> Result<ExitCode, ExitCode> {
 }
 
 fn run(options: &RunOptions) -> Result<ExitCode, ExitCode> {
-    let ended = program::run(NAME, &options.process, tidegate_runtime::run(options.into()))?;
+    let work = async {
+        let broker = broker::start(options).map_err(|error| program::fail(NAME, Exit::Configuration, &error))?;
+        Ok::<_, ExitCode>(tidegate_runtime::run(OperatorOptions { broker, ..options.into() }).await)
+    };
+    let ended = program::run(NAME, &options.process, work)??;
     Ok(match ended {
         Ok(()) => Exit::Done.into(),
         Err(error) => program::fail(NAME, exit(&error), &anyhow::Error::from(error)),

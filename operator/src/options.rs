@@ -1,6 +1,7 @@
 //! What one can tell the operator: flags, environment, file.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::Listen;
@@ -70,6 +71,18 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "IMAGE", env = "TIDEGATE_ADAPTER_IMAGE")]
     pub(crate) adapter_image: Option<String>,
 
+    /// The broker, to say of Channels whether it is ready: an `amqp://` or `amqps://` URL
+    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true, conflicts_with = "broker_file")]
+    pub(crate) broker: Option<String>,
+
+    /// A file that holds the broker's URL; read again at each connection
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_FILE")]
+    pub(crate) broker_file: Option<PathBuf>,
+
+    /// The CA of an amqps:// broker, PEM; the machine's own CAs where absent
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_CA")]
+    pub(crate) broker_ca: Option<PathBuf>,
+
     /// Where Adapters' pods call the grant stream: https://host:port; the first --grants-name where absent
     #[arg(long, value_name = "URL", env = "TIDEGATE_GRANTS_URL")]
     pub(crate) grants_url: Option<String>,
@@ -110,6 +123,7 @@ impl From<&RunOptions> for OperatorOptions {
                     ca_entry: options.broker_ca_entry.clone(),
                 }),
             },
+            broker: None,
         }
     }
 }

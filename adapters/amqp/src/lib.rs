@@ -8,9 +8,11 @@ mod broker;
 mod config;
 mod link;
 mod metrics;
+mod probe;
 mod subscriber;
 mod wire;
 mod writer;
 
 pub use broker::AmqpBroker;
 pub use config::{AmqpConfig, AmqpError, UrlSource};
+pub use probe::{Reach, probe};

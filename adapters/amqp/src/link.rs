@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
+use tokio::sync::watch;
 
 use crate::config::{AmqpConfig, AmqpError, uri};
+use crate::probe::Reach;
 use crate::wire::short;
 
 /// Waits between attempts: the first, and the longest.
@@ -33,6 +36,20 @@ enum LinkError {
     Stalled(Duration),
 }
 
+impl LinkError {
+    fn reach(&self) -> Reach {
+        let Self::Broker { source, .. } = self else { return Reach::Unreachable };
+        let ErrorKind::ProtocolError(said) = source.kind() else { return Reach::Unreachable };
+        match said.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+                Reach::Refused
+            }
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Reach::Conflict,
+            AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => Reach::Unreachable,
+        }
+    }
+}
+
 /// A connection and one channel on it.
 pub(crate) struct Link {
     pub(crate) connection: Connection,
@@ -48,12 +65,30 @@ pub(crate) struct Connector {
     attempt_max: Duration,
     up_since: Option<Instant>,
     in_trouble: bool,
+    reach: watch::Sender<Reach>,
 }
 
 impl Connector {
     pub(crate) fn new(config: Arc<AmqpConfig>, name: &'static str) -> Self {
         let attempt_max = config.stall_max;
-        Self { config, name, wait: RETRY_FIRST, attempt_max, up_since: None, in_trouble: false }
+        Self {
+            config,
+            name,
+            wait: RETRY_FIRST,
+            attempt_max,
+            up_since: None,
+            in_trouble: false,
+            reach: watch::Sender::default(),
+        }
+    }
+
+    /// What came of the last attempt, and the change of that.
+    pub(crate) fn reach(&self) -> watch::Receiver<Reach> {
+        self.reach.subscribe()
+    }
+
+    fn tell(&self, reach: Reach) {
+        self.reach.send_if_modified(|told| std::mem::replace(told, reach) != reach);
     }
 
     /// Connects, and tries again until it succeeds.
@@ -67,11 +102,13 @@ impl Connector {
                 Ok(link) => {
                     self.attempt_max = self.config.stall_max;
                     self.up_since = Some(now());
+                    self.tell(Reach::Up);
                     return link;
                 }
                 Err(error) => {
                     // An attempt that is given up stays with a broker that hangs, so the next one gets longer.
                     self.attempt_max = (self.attempt_max * 2).min(ATTEMPT_MAX.max(self.config.stall_max));
+                    self.tell(error.reach());
                     self.trouble("cannot connect to the broker, trying on", &error);
                 }
             }
@@ -81,6 +118,7 @@ impl Connector {
 
     /// Says why a link is of no use any more.
     pub(crate) fn lost(&mut self, cause: Option<&lapin::Error>) {
+        self.tell(Reach::Unreachable);
         if self.up_since.is_some_and(|since| since.elapsed() >= LIVED_MIN) {
             (self.wait, self.in_trouble) = (RETRY_FIRST, false);
         }

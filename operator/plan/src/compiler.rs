@@ -148,6 +148,11 @@ impl Compiler {
         self.things.get(id).map(|held| held.object())
     }
 
+    /// Every Channel.
+    pub fn channel_ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.channels.ids()
+    }
+
     /// A Channel as it was observed.
     #[must_use]
     pub fn channel(&self, id: &ObjectId) -> Option<&Channel> {

@@ -30,7 +30,7 @@ pub use compiler::{ChannelOutcome, Compiler, ConnectionOutcome, Settled, ThingOu
 pub use generated::{SecretStep, THING_LABEL, WantedSecret, secret_step};
 pub use keys::KeyOutcome;
 pub use objects::{Fault, ObjectId};
-pub use status::{Programmed, channel_status, thing_changes_at, thing_status};
+pub use status::{BrokerState, Programmed, channel_status, thing_changes_at, thing_status};
 
 /// A Secret as far as keys are concerned.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -36,6 +36,39 @@ impl Programmed {
     }
 }
 
+/// What a connection of the operator to the broker came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Nothing yet.
+    Unknown,
+    /// It is there, and has what Channels need.
+    Ready,
+    /// No connection can be had.
+    Unreachable,
+    /// It refuses the operator, or what the operator may do.
+    AuthFailed,
+    /// It has an exchange of that name that is declared otherwise.
+    Conflict,
+}
+
+impl BrokerState {
+    const fn said(self) -> (ConditionStatus, Reason, &'static str) {
+        match self {
+            Self::Unknown => (ConditionStatus::Unknown, Reason::Pending, "the broker has not been reached yet"),
+            Self::Ready => (ConditionStatus::True, Reason::BrokerReady, "the broker has what the Channel needs"),
+            Self::Unreachable => {
+                (ConditionStatus::False, Reason::BrokerUnreachable, "no connection to the broker can be had")
+            }
+            Self::AuthFailed => {
+                (ConditionStatus::False, Reason::BrokerAuthFailed, "the broker refuses the operator's user")
+            }
+            Self::Conflict => {
+                (ConditionStatus::False, Reason::BrokerConflict, "the broker's exchange is declared otherwise")
+            }
+        }
+    }
+}
+
 /// Collects conditions of one object.
 pub(crate) struct Conditions {
     generation: Option<i64>,
@@ -185,12 +218,12 @@ pub fn thing_changes_at(outcome: &ThingOutcome, now: tidegate_model::Timestamp) 
     keys.flat_map(|key| [key.not_before, key.not_after]).flatten().filter(|at| *at >= now).min()
 }
 
-/// The status of a Channel.
+/// The status of a Channel. Of the broker nothing is said where the operator was told of none.
 #[must_use]
 pub fn channel_status(
     channel: &Channel,
     outcome: &ChannelOutcome,
-    exchange: &str,
+    (exchange, broker): (&str, Option<BrokerState>),
     programmed: Programmed,
     now: Timestamp,
 ) -> ChannelStatus {
@@ -199,6 +232,9 @@ pub fn channel_status(
     let mut conditions = Conditions::new(channel.metadata.generation, now);
     let accepted = (Reason::Accepted, "it is valid, and its ids are its own");
     conditions.judge(ConditionType::Accepted, outcome.fault.clone(), accepted);
+    if let Some((status, reason, message)) = broker.map(BrokerState::said) {
+        conditions.add(ConditionType::BrokerReady, status, reason, message);
+    }
     let (status, reason, message) = programmed.said();
     conditions.add(ConditionType::Programmed, status, reason, message);
     ChannelStatus {

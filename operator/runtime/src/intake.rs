@@ -8,7 +8,7 @@ use tidegate_plan::{KeySecret, ObjectId, OwnedKind, THING_LABEL};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::state::{Known, State};
+use crate::state::{Known, State, Subject};
 use crate::watches::{Change, Owned, Seen};
 
 /// Changes of one kind that wait to be taken in.
@@ -85,6 +85,8 @@ trait Observed: Sized {
     /// `None` when it is gone, or when it cannot be read: then nothing may follow from it.
     fn observe(known: &mut Known, id: &ObjectId, object: Option<Self>);
     fn id(&self) -> ObjectId;
+    /// Who is told of one that cannot be read.
+    fn subject(id: &ObjectId) -> Option<Subject>;
     /// Those that are known and not among `present`.
     fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId>;
     /// All of them were seen.
@@ -94,7 +96,11 @@ trait Observed: Sized {
 fn observe<K: Observed>(change: Change<K>, known: &mut Known) {
     match change {
         Change::Applied(seen) => drop(observe_seen(seen, known)),
-        Change::Gone(metadata) => K::observe(known, &ObjectId::of(&metadata), None),
+        Change::Gone(metadata) => {
+            let id = ObjectId::of(&metadata);
+            K::subject(&id).into_iter().for_each(|subject| known.observe_unreadable(subject, None));
+            K::observe(known, &id, None);
+        }
         Change::All(all) => {
             let present = all.into_iter().map(|seen| observe_seen(seen, known)).collect();
             for id in K::beside(known, &present) {
@@ -126,13 +132,17 @@ fn observe_seen<K: Observed>(seen: Seen<K>, known: &mut Known) -> ObjectId {
     match seen {
         Seen::Object(object) => {
             let id = object.id();
+            K::subject(&id).into_iter().for_each(|subject| known.observe_unreadable(subject, None));
             K::observe(known, &id, Some(object));
             id
         }
-        Seen::Unreadable { metadata } => {
+        Seen::Unreadable { metadata, why } => {
             let id = ObjectId::of(&metadata);
-            tracing::warn!(namespace = %id.namespace, name = %id.name, "an object cannot be read and counts for nothing");
+            tracing::warn!(namespace = %id.namespace, name = %id.name, why, "an object cannot be read and counts for nothing");
             K::observe(known, &id, None);
+            if let Some(subject) = K::subject(&id) {
+                known.observe_unreadable(subject, Some((*metadata, why)));
+            }
             id
         }
     }
@@ -147,6 +157,10 @@ macro_rules! observed {
 
             fn id(&self) -> ObjectId {
                 ObjectId::of(&self.metadata)
+            }
+
+            fn subject(id: &ObjectId) -> Option<Subject> {
+                Some(Subject::$type(id.clone()))
             }
 
             fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
@@ -168,6 +182,10 @@ impl Observed for Secret {
         ObjectId::of(&self.metadata)
     }
 
+    fn subject(_: &ObjectId) -> Option<Subject> {
+        None
+    }
+
     fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
         known.compiler.secrets_beside(present)
     }
@@ -181,6 +199,10 @@ impl Observed for Adapter {
 
     fn id(&self) -> ObjectId {
         ObjectId::of(&self.metadata)
+    }
+
+    fn subject(id: &ObjectId) -> Option<Subject> {
+        Some(Subject::Adapter(id.clone()))
     }
 
     fn beside(known: &Known, present: &BTreeSet<ObjectId>) -> Vec<ObjectId> {

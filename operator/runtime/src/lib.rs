@@ -22,4 +22,4 @@ mod writer;
 
 pub use lease::LeaseLost;
 pub use run::{AdapterDefaults, OperatorOptions, RunError, run};
-pub use tidegate_plan::BrokerSecret;
+pub use tidegate_plan::{BrokerSecret, BrokerState};

@@ -12,7 +12,7 @@ use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, BindError, ListenLimits};
 use tidegate_grants_proto::Epoch;
-use tidegate_plan::{BrokerSecret, Installation, OwnedKind};
+use tidegate_plan::{BrokerSecret, BrokerState, Installation, OwnedKind};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -65,6 +65,8 @@ pub struct OperatorOptions {
     pub writes_per_second: u32,
     /// What Adapters do not say themselves.
     pub adapters: AdapterDefaults,
+    /// What a connection to the broker comes to, where there is one.
+    pub broker: Option<watch::Receiver<BrokerState>>,
 }
 
 /// What Adapters do not say themselves.
@@ -123,6 +125,10 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     let state = Arc::new(State::new(epoch(), now()));
     let (holder, leadership) = LeaseHolder::new(client.clone(), lease_options(&options));
     tokio::spawn(take_in(client.clone(), Arc::clone(&state)));
+    if let Some(broker) = options.broker.clone() {
+        state.broker_is(BrokerState::Unknown);
+        tokio::spawn(follow_broker(broker, Arc::clone(&state)));
+    }
     write(&options, &client, &state, &leadership, &metrics);
     let server = Arc::new(GrantServer {
         state: Arc::clone(&state),
@@ -202,6 +208,25 @@ async fn gateway_api(client: &Client) {
             return;
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Tells how the broker is. A link that is lost and found again at once is not told, since every Channel would say so.
+async fn follow_broker(mut broker: watch::Receiver<BrokerState>, state: Arc<State>) {
+    /// How long the broker must be away before it is told.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    loop {
+        let now = *broker.borrow_and_update();
+        if now != BrokerState::Ready {
+            let back = broker.wait_for(|state| *state == BrokerState::Ready);
+            // Either it is back, or what it is now is told.
+            let _ = tokio::time::timeout(PATIENCE, back).await;
+        }
+        let told = *broker.borrow_and_update();
+        state.broker_is(told);
+        if broker.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_api::ConditionType;
+use tidegate_api::{ConditionType, ObjectMeta};
 use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Resume};
 use tidegate_model::KeyHash;
-use tidegate_plan::{Compiler, Heard, ObjectId, Programmed};
+use tidegate_plan::{BrokerState, Compiler, Heard, ObjectId, Programmed};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -33,6 +33,16 @@ pub(crate) enum Subject {
     Adapter(ObjectId),
 }
 
+/// An object that is there and cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    /// Which one.
+    pub(crate) metadata: ObjectMeta,
+    /// What is wrong with it; never what stands in it.
+    pub(crate) why: String,
+    told: bool,
+}
+
 /// When an object's part of the table last changed.
 #[derive(Clone, Copy, Debug)]
 struct Changed {
@@ -52,6 +62,10 @@ pub(crate) struct Known {
     /// Objects whose change is not acknowledged by all adapters yet.
     changed: BTreeMap<Subject, Changed>,
     queue: Queue,
+    /// The broker, where the operator was told of one.
+    pub(crate) broker: Option<BrokerState>,
+    /// Objects that are there and cannot be read.
+    unreadable: BTreeMap<Subject, Unreadable>,
     /// Things whose generated Secret's name is in use.
     pub(crate) conflicts: BTreeSet<ObjectId>,
     began: Instant,
@@ -121,6 +135,8 @@ impl State {
             fleet: Fleet::default(),
             changed: BTreeMap::new(),
             queue: Queue::default(),
+            broker: None,
+            unreadable: BTreeMap::new(),
             conflicts: BTreeSet::new(),
             began: now,
         };
@@ -206,6 +222,19 @@ impl State {
         self.work.notify_waiters();
     }
 
+    /// The broker is otherwise.
+    pub(crate) fn broker_is(&self, broker: BrokerState) {
+        {
+            let mut known = self.known();
+            if known.broker.replace(broker) == Some(broker) {
+                return;
+            }
+            let channels: Vec<_> = known.compiler.channel_ids().cloned().collect();
+            channels.into_iter().for_each(|id| known.queue.push(Subject::Channel(id)));
+        }
+        self.wake();
+    }
+
     /// Looks at every Adapter once more: what its pods say changes with time alone.
     pub(crate) fn look_at_adapters(&self) {
         {
@@ -284,6 +313,28 @@ impl Known {
     /// Looks at an object once more, at `at`.
     pub(crate) fn look_again(&mut self, subject: Subject, at: Instant) {
         self.queue.later.insert((at, subject));
+    }
+
+    /// An object cannot be read, or can be again.
+    pub(crate) fn observe_unreadable(&mut self, subject: Subject, found: Option<(ObjectMeta, String)>) {
+        match found {
+            None => drop(self.unreadable.remove(&subject)),
+            Some((metadata, why)) => {
+                let before = self.unreadable.get(&subject);
+                let told = before.is_some_and(|was| {
+                    was.told && was.metadata.resource_version == metadata.resource_version && was.why == why
+                });
+                self.unreadable.insert(subject.clone(), Unreadable { metadata, why, told });
+                self.queue.push(subject);
+            }
+        }
+    }
+
+    /// What there is to tell of an object that cannot be read; once.
+    pub(crate) fn take_untold(&mut self, subject: &Subject) -> Option<Unreadable> {
+        let unreadable = self.unreadable.get_mut(subject).filter(|unreadable| !unreadable.told)?;
+        unreadable.told = true;
+        Some(unreadable.clone())
     }
 
     /// Queues the Adapters that there may be something to do about.

@@ -23,6 +23,8 @@ pub(crate) enum Seen<K> {
     Unreadable {
         /// Which one.
         metadata: Box<ObjectMeta>,
+        /// What is wrong with it.
+        why: String,
     },
 }
 
@@ -189,7 +191,7 @@ fn seen<K: Watched>(DeserializeGuard(read): DeserializeGuard<K::Read>) -> Seen<K
         Err(invalid) => {
             let mut metadata = Box::new(invalid.metadata);
             prune_metadata(&mut metadata);
-            Seen::Unreadable { metadata }
+            Seen::Unreadable { metadata, why: without_values(&invalid.error) }
         }
     }
 }
@@ -205,4 +207,21 @@ impl Watched for Channel {
 }
 impl Watched for Adapter {
     type Read = Stored<Self>;
+}
+
+/// What a parser says without what it quotes: that stands in the object, and may be a secret.
+fn without_values(said: &str) -> String {
+    let quoted = |part: (usize, &str)| if part.0.is_multiple_of(2) { part.1.to_owned() } else { "…".to_owned() };
+    said.split('"').enumerate().map(quoted).collect::<Vec<_>>().join("\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_parser_quotes_is_not_repeated() {
+        let said = "invalid type: string \"secret\", expected a boolean";
+        assert_eq!(without_values(said), "invalid type: string \"…\", expected a boolean");
+    }
 }

@@ -10,13 +10,14 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::events::EventType;
 use kube::{Client, Error, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tidegate_api::{
     API_VERSION, Adapter, AdapterStatus, CREDENTIALS_LABEL, Channel, ChannelStatus, Condition, KEY_ENTRY,
-    PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Thing, ThingStatus,
+    PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATED_ANNOTATION, Reason, Thing, ThingStatus,
 };
 use tidegate_plan::{
     ObjectId, SecretStep, THING_LABEL, WantedSecret, channel_status, secret_step, thing_changes_at, thing_status,
@@ -115,6 +116,7 @@ impl Writer {
         loop {
             leadership.held().await;
             let subject = self.state.next_subject(now).await;
+            self.tell_unreadable(&subject).await;
             let outcome = match &subject {
                 Subject::Thing(id) => self.thing(id, &subject).await,
                 Subject::Channel(id) => self.channel(id, &subject).await,
@@ -131,6 +133,19 @@ impl Writer {
             }
             self.state.looked_at(subject);
         }
+    }
+
+    /// An object that cannot be read has no status that could be written: its author is told by an event.
+    async fn tell_unreadable(&self, subject: &Subject) {
+        let Some(unreadable) = self.state.known().take_untold(subject) else { return };
+        let kind = match subject {
+            Subject::Thing(_) => "Thing",
+            Subject::Channel(_) => "Channel",
+            Subject::Adapter(_) => "Adapter",
+        };
+        let (of, reason) = (reference(kind, &unreadable.metadata), Reason::InvalidSpec.to_string());
+        let note = format!("it cannot be read and counts for nothing: {}", unreadable.why);
+        self.events.tell(&of, EventType::Warning, &reason, &note).await;
     }
 
     async fn thing(&self, id: &ObjectId, subject: &Subject) -> Result<Written, Error> {
@@ -165,7 +180,8 @@ impl Writer {
             else {
                 return Ok(Written::Done);
             };
-            (channel_status(channel, &outcome, &self.exchange, programmed, whole_seconds()), channel.clone())
+            let said = (&*self.exchange, known.broker);
+            (channel_status(channel, &outcome, said, programmed, whole_seconds()), channel.clone())
         };
         self.status(&channel, id, &wanted).await
     }

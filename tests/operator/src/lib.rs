@@ -88,6 +88,14 @@ impl Ground {
     /// # Errors
     /// As [`Ground::operator`].
     pub fn operator_at(&self, port: u16) -> Result<Operator> {
+        self.operator_with(port, &[])
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Errors
+    /// As [`Ground::operator`].
+    pub fn operator_with(&self, port: u16, more: &[&str]) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.cluster.kubeconfig_path_for(NAMESPACE, "tidegate-operator")?;
         let log = self.folder.path().join(format!("operator-{number}.log"));
@@ -95,6 +103,7 @@ impl Ground {
             .args(["run", "--identity", &format!("operator-{number}"), "--log-level", "debug,hyper=info,h2=info"])
             .args(["--listen-grants", &format!("127.0.0.1:{port}"), "--admin", "127.0.0.1:0"])
             .args(["--adapter-image", "registry.test/tidegate:1", "--broker-secret", "broker"])
+            .args(more)
             .env("KUBECONFIG", kubeconfig)
             .stderr(std::fs::File::create(&log)?)
             .stdout(Stdio::null())

@@ -196,6 +196,11 @@ fn an_object_that_cannot_be_read_harms_nobody_else() {
     ground.cluster.kubectl(&["patch", "crd", "things.tidegate.io", "--type=json", "-p", &close]).unwrap().ok().unwrap();
 
     until("it is noticed", || operator.log().contains("an object cannot be read"));
+    let events = ["get", "events.v1.events.k8s.io", "-n", &*lab, "-o", "jsonpath={.items[*].note}"];
+    until("its author is told", || {
+        let told = ground.cluster.kubectl(&events).unwrap().stdout;
+        told.contains("it cannot be read and counts for nothing") && !told.contains("perhaps")
+    });
     ground.cluster.apply(&(channel(&lab, "t", "{}") + &thing(&lab, "dev", "{connections: [{channel: t}]}"))).unwrap();
     ground.ready(&lab, "thing/dev").unwrap();
     assert_eq!(publish(adapter, "t", &ground.key(&lab, "dev-credentials", "key").unwrap()), 202);

@@ -137,7 +137,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
         "tidegate-runtime",
         &["tidegate-plan", "tidegate-api", "tidegate-model", "tidegate-grants-proto", "tidegate-daemon"],
     ),
-    ("operator", &["tidegate-api", "tidegate-daemon", "tidegate-runtime"]),
+    ("operator", &["tidegate-amqp", "tidegate-api", "tidegate-daemon", "tidegate-runtime"]),
     ("tidegate", &["tidegate-client"]),
     (
         "adapter",
