@@ -59,7 +59,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", env = "TIDEGATE_GRANTS_CACHE", requires = "grants_cache_key")]
     pub(crate) grants_cache: Option<PathBuf>,
 
-    /// A file with a secret of at least 32 bytes, by which the kept table is known as written here
+    /// A file with a secret of at least 32 bytes, by which the kept table is known as written here; made where there is
+    /// none
     #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CACHE_KEY", requires = "grants_cache")]
     pub(crate) grants_cache_key: Option<PathBuf>,
 

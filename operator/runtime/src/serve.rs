@@ -190,6 +190,7 @@ async fn lookup(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderMap, bo
     let Some(asked) = read(body).await.and_then(|bytes| Lookup::from_cbor(&bytes)) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let cursor = server.state.lookup(asked.sha256.into()).map(|cursor| cursor.0);
-    Found { cursor }.to_cbor().into_response()
+    let table = server.state.lookup(asked.sha256.into());
+    let (cursor, epoch) = (table.map(|table| table.cursor.0), table.map(|table| table.epoch.0.into()));
+    Found { cursor, epoch }.to_cbor().into_response()
 }

@@ -296,10 +296,10 @@ impl State {
     }
 
     /// The table to look for a key in, if anybody has it.
-    pub(crate) fn lookup(&self, sha256: [u8; 32]) -> Option<Cursor> {
+    pub(crate) fn lookup(&self, sha256: [u8; 32]) -> Option<Resume> {
         let known = self.known();
         known.compiler.owner(&KeyHash::from_bytes(sha256))?;
-        Some(known.journal.cursor())
+        Some(Resume { epoch: known.journal.epoch(), cursor: known.journal.cursor() })
     }
 
     /// How many Things and Channels are in the table.

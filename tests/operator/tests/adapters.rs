@@ -117,7 +117,6 @@ fn pods_take_grants_by_being_of_an_adapter() {
         .replace("/var/lib/tidegate", &path("cache"))
         .replace("/run/tidegate", &folder.path().display().to_string());
     std::fs::write(path("adapter.yaml"), here).unwrap();
-    std::fs::write(path("grants-cache.key"), [7; 32]).unwrap();
     let config = path("adapter.yaml");
     let port = operator.grants().unwrap().port();
     let start = || -> anyhow::Result<Adapter> { ground.adapter_as((&lab, "http"), port, &["--config", &config]) };

@@ -1,5 +1,4 @@
 //! What is said of the broker, from a real connection to a real RabbitMQ.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use conformance::until;
 use operator_tests::ground;

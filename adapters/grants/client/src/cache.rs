@@ -5,7 +5,8 @@
 //! ```
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -50,7 +51,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Reads the key, and nothing else.
+    /// Reads the key, or makes one where there is none, and nothing else.
     ///
     /// # Errors
     /// [`CacheError`] when there is no key, or no folder.
@@ -59,7 +60,11 @@ impl Cache {
             let path = path.clone();
             move |source| CacheError::File { path, source }
         };
-        let key = std::fs::read(&options.key).map_err(fails(&options.key))?;
+        let key = match std::fs::read(&options.key) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(&options.key),
+            read => read,
+        };
+        let key = key.map_err(fails(&options.key))?;
         if key.len() < KEY_BYTES_MIN {
             return Err(CacheError::ShortKey(options.key.clone()));
         }
@@ -98,11 +103,33 @@ impl Cache {
         let rest = [&now.as_nanos().to_be_bytes()[..], table].concat();
         let tag = hmac::sign(&self.key, &rest);
         let new = self.path.with_extension("new");
-        let mut file = std::fs::File::create(&new).map_err(fails)?;
-        file.write_all(tag.as_ref()).and_then(|()| file.write_all(&rest)).map_err(fails)?;
-        file.sync_all().map_err(fails)?;
-        std::fs::rename(&new, &self.path).map_err(fails)
+        put(&new, &self.path, &[tag.as_ref(), &rest]).map_err(fails)
     }
+}
+
+/// A key that only this process's user can read.
+fn make_key(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut key = vec![0; KEY_BYTES_MIN];
+    aws_lc_rs::rand::fill(&mut key).map_err(std::io::Error::other)?;
+    put(&path.with_extension("new"), path, &[&key])?;
+    Ok(key)
+}
+
+/// Writes a file whole or not at all, for this process's user alone; it is there after a crash too.
+fn put(new: &Path, path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    // What a crash left behind may be another's to read.
+    match std::fs::remove_file(new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()?;
+    std::fs::rename(new, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -163,5 +190,19 @@ mod tests {
         cache(&folder, &[7; 32]).unwrap().store(&table(), NOW).unwrap();
         assert!(matches!(cache(&folder, &[8; 32]).unwrap().load(NOW, HOUR), Err(CacheError::NotOurs)));
         assert!(matches!(cache(&folder, &[7; 31]), Err(CacheError::ShortKey(_))));
+    }
+
+    #[test]
+    fn a_key_is_made_where_there_is_none_and_nobody_else_can_read_what_is_kept() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let options = CacheOptions { folder: folder.path().join("tables"), key: folder.path().join("key") };
+        Cache::open(&options).unwrap().store(&table(), NOW).unwrap();
+        let again = Cache::open(&options).unwrap();
+        assert!(again.load(NOW, HOUR).unwrap().is_some());
+        for path in [&options.key, &again.path] {
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        }
+        assert!(std::fs::read(&options.key).unwrap().iter().any(|byte| *byte != 0));
     }
 }

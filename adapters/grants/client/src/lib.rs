@@ -4,6 +4,7 @@
 //! all it has.
 
 mod cache;
+mod keep;
 mod lookup;
 mod metrics;
 mod stream;
@@ -34,6 +35,7 @@ pub struct GrantStreamOptions {
 pub struct CacheOptions {
     /// The folder.
     pub folder: PathBuf,
-    /// A file with a secret of at least 32 bytes, by which the table is known as written here.
+    /// A file with a secret of at least 32 bytes, by which the table is known as written here; made where there
+    /// is none.
     pub key: PathBuf,
 }

@@ -2,15 +2,27 @@
 //! guesses.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_bridge::{BoxFuture, KeyLookup};
-use tidegate_grants_proto::Cursor;
+use tidegate_grants_proto::Resume;
 use tidegate_model::KeyHash;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::stream::GrantStream;
+
+/// What the operator says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is somebody's, by this table and all that follow.
+    Known(Resume),
+    /// It is nobody's.
+    Nobody,
+    /// It cannot be asked now.
+    Unanswered,
+}
 
 /// How long a key that nobody has is refused without asking again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
@@ -27,13 +39,42 @@ pub(crate) struct Misses {
     asked: Mutex<Asked>,
 }
 
+#[derive(Debug)]
 struct Asked {
     unknown_until: BTreeMap<KeyHash, Instant>,
+    /// The questions that are out: whoever has the same waits for the same answer.
+    out: BTreeMap<KeyHash, watch::Receiver<Option<bool>>>,
     allowance: f64,
     counted_at: Instant,
 }
 
+/// What becomes of a question.
+enum Question {
+    /// It is answered already, or there are too many.
+    Refused,
+    /// Somebody has asked it and waits.
+    Out(watch::Receiver<Option<bool>>),
+    /// It is to be asked, and the answer told here.
+    New(watch::Sender<Option<bool>>),
+}
+
 impl Asked {
+    const fn new(now: Instant) -> Self {
+        Self { unknown_until: BTreeMap::new(), out: BTreeMap::new(), allowance: ASKED_PER_SECOND, counted_at: now }
+    }
+
+    fn question(&mut self, key: &KeyHash, now: Instant) -> Question {
+        if let Some(out) = self.out.get(key) {
+            return Question::Out(out.clone());
+        }
+        if !self.admits(key, now) {
+            return Question::Refused;
+        }
+        let tell = watch::Sender::new(None);
+        self.out.insert(*key, tell.subscribe());
+        Question::New(tell)
+    }
+
     /// Whether one more question may be asked.
     fn admits(&mut self, key: &KeyHash, now: Instant) -> bool {
         if self.unknown_until.get(key).is_some_and(|until| now < *until) {
@@ -61,26 +102,63 @@ impl Asked {
 
 impl Misses {
     pub(crate) fn new(stream: Arc<GrantStream>, now: Instant) -> Self {
-        let asked = Asked { unknown_until: BTreeMap::new(), allowance: ASKED_PER_SECOND, counted_at: now };
-        Self { stream, asked: Mutex::new(asked) }
+        Self { stream, asked: Mutex::new(Asked::new(now)) }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, and waits until the table that knows the key is in force.
+    async fn ask(&self, key: &KeyHash) -> bool {
+        let answer = async {
+            let answer = self.stream.ask(key).await;
+            if let Answer::Known(table) = answer {
+                self.stream.in_force(table).await;
+            }
+            answer
+        };
+        match tokio::time::timeout(ANSWER_MAX, answer).await {
+            Ok(Answer::Known(_)) => true,
+            Ok(Answer::Nobody) => {
+                self.asked().remember(*key, now());
+                false
+            }
+            // Nobody said that it is nobody's.
+            Ok(Answer::Unanswered) | Err(_) => false,
+        }
+    }
+}
+
+/// A question that is out, until this is dropped.
+struct Out<'a> {
+    misses: &'a Misses,
+    key: KeyHash,
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        self.misses.asked().out.remove(&self.key);
     }
 }
 
 impl KeyLookup for Misses {
     fn look_up(&self, key: KeyHash) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            if !self.asked.lock().unwrap_or_else(PoisonError::into_inner).admits(&key, now()) {
-                return false;
-            }
-            let answer = async {
-                let cursor = self.stream.ask(&key).await?;
-                self.stream.in_force(Cursor(cursor)).await;
-                Some(())
+            // Not within the match, where the lock would be held while the answer is awaited.
+            let question = self.asked().question(&key, now());
+            let tell = match question {
+                Question::Refused => return false,
+                Question::Out(mut answer) => {
+                    let answer = answer.wait_for(Option::is_some).await;
+                    return answer.is_ok_and(|answer| *answer == Some(true));
+                }
+                Question::New(tell) => tell,
             };
-            let found = matches!(tokio::time::timeout(ANSWER_MAX, answer).await, Ok(Some(())));
-            if !found {
-                self.asked.lock().unwrap_or_else(PoisonError::into_inner).remember(key, now());
-            }
+            let out = Out { misses: self, key };
+            let found = self.ask(&key).await;
+            drop(out);
+            tell.send_replace(Some(found));
             found
         })
     }
@@ -98,7 +176,7 @@ mod tests {
     #[test]
     fn a_key_that_nobody_has_is_asked_after_now_and_then_and_guessing_has_its_bound() {
         let start = now();
-        let mut asked = Asked { unknown_until: BTreeMap::new(), allowance: ASKED_PER_SECOND, counted_at: start };
+        let mut asked = Asked::new(start);
         let key = KeyHash::of(b"a");
         assert!(asked.admits(&key, start));
         asked.remember(key, start);
@@ -108,5 +186,20 @@ mod tests {
         let guesses = (0..100_u8).filter(|guess| asked.admits(&KeyHash::of(&[*guess]), later)).count();
         assert_eq!(guesses, 20);
         assert!(asked.admits(&key, later + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn one_question_is_asked_once_however_many_have_it() {
+        let start = now();
+        let mut asked = Asked::new(start);
+        let key = KeyHash::of(b"a");
+        let Question::New(tell) = asked.question(&key, start) else { unreachable!("nobody has asked it") };
+        for _ in 0..1_000 {
+            assert!(matches!(asked.question(&key, start), Question::Out(_)));
+        }
+        assert!(asked.allowance > ASKED_PER_SECOND - 2.0);
+        drop(tell);
+        asked.out.remove(&key);
+        assert!(matches!(asked.question(&key, start), Question::New(_)), "who could not be asked may be asked again");
     }
 }

@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tidegate_bridge::{Clock, Grants, SystemClock};
 use tidegate_grants_proto::{
-    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, LOOKUP_PATH, Lookup, Progress, Replica,
+    ACKNOWLEDGED_PATH, Acknowledgement, Epoch, Found, GRANTS_PATH, LOOKUP_PATH, Lookup, Progress, Replica, Resume,
 };
 use tidegate_model::{Generation, KeyHash, Timestamp};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::cache::{Cache, CacheError};
-use crate::lookup::Misses;
+use crate::keep::Keep;
+use crate::lookup::{Answer, Misses};
 use crate::metrics::Metrics;
 use crate::{CacheOptions, GrantStreamOptions};
 
@@ -29,8 +32,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often the age of the table is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often a table that stays as it is is kept anew, so that it does not grow old on disk.
-const STORE_EVERY: Duration = Duration::from_secs(60);
+/// Pieces of the stream that make one table at most, where they are here already: building it costs more than they do.
+const PIECES_MAX: usize = 64;
 
 /// The stream cannot be begun as configured.
 #[derive(Debug, thiserror::Error)]
@@ -75,16 +78,24 @@ enum Ended {
     Table(#[source] tidegate_model::TableError),
 }
 
+/// What pieces of the stream said.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    /// There is a newer table.
+    settled: bool,
+    /// The operator has no newer table than the one that is known.
+    current: bool,
+}
+
 /// Keeps a [`Grants`] as the operator has it.
 pub struct GrantStream {
     options: GrantStreamOptions,
     grants: Arc<Grants>,
-    cache: Option<Cache>,
     /// This process, unlike any other.
     instance: String,
     client: watch::Sender<Option<Client>>,
     /// The table in force, once there is one.
-    in_force: watch::Sender<Option<Cursor>>,
+    in_force: watch::Sender<Option<Resume>>,
     /// When the operator was last heard of, or the table on disk was known to be good.
     heard: watch::Sender<Option<Timestamp>>,
     metrics: Metrics,
@@ -112,7 +123,6 @@ impl GrantStream {
         let cache = options.cache.as_ref().map(open).transpose()?;
         let stream = Arc::new(Self {
             options,
-            cache,
             instance: instance(),
             client: watch::Sender::new(None),
             in_force: watch::Sender::new(None),
@@ -120,41 +130,51 @@ impl GrantStream {
             metrics: Metrics::registered(registry),
             grants: Arc::clone(grants),
         });
-        let replica = stream.last_table();
+        let replica = stream.last_table(cache.as_ref());
         grants.look_up_misses(Arc::new(Misses::new(Arc::clone(&stream), now())));
-        tokio::spawn(Arc::clone(&stream).run(replica));
+        tokio::spawn(Arc::clone(&stream).run(replica, Keep::new(cache)));
         tokio::spawn(Arc::clone(&stream).watch_age());
         Ok(stream)
     }
 
     /// The table in force, and each change of that; nothing until there is one.
     #[must_use]
-    pub fn table(&self) -> watch::Receiver<Option<Cursor>> {
+    pub fn table(&self) -> watch::Receiver<Option<Resume>> {
         self.in_force.subscribe()
     }
 
-    /// Waits until a table at least as new is in force.
-    pub(crate) async fn in_force(&self, cursor: Cursor) {
+    /// Waits until a table at least as new, of the same history, is in force.
+    pub(crate) async fn in_force(&self, table: Resume) {
         let mut in_force = self.in_force.subscribe();
+        let reached = |now: Resume| now.epoch == table.epoch && now.cursor >= table.cursor;
         // The sender lives as long as this.
-        let _ = in_force.wait_for(|now| now.is_some_and(|now| now >= cursor)).await;
+        let _ = in_force.wait_for(|now| now.is_some_and(reached)).await;
     }
 
-    /// The first table to look for a key in; nothing when nobody has it, or nobody can be asked.
-    pub(crate) async fn ask(&self, key: &KeyHash) -> Option<u64> {
-        let client = self.client.borrow().clone()?;
+    /// Asks the operator whose a key is.
+    pub(crate) async fn ask(&self, key: &KeyHash) -> Answer {
+        let Some(client) = self.client.borrow().clone() else { return Answer::Unanswered };
         self.metrics.lookups.inc();
         let body = Lookup { sha256: (*key.as_bytes()).into() }.to_cbor();
-        let answer = self.post(&client, LOOKUP_PATH, body).await.ok()?;
-        Found::from_cbor(&answer.bytes().await.ok()?)?.cursor
+        let found = async { self.post(&client, LOOKUP_PATH, body).await.ok()?.bytes().await.ok() };
+        let Some(Found { cursor, epoch }) = found.await.and_then(|bytes| Found::from_cbor(&bytes)) else {
+            return Answer::Unanswered;
+        };
+        match (cursor, epoch) {
+            (Some(cursor), Some(epoch)) => {
+                Answer::Known(Resume { epoch: Epoch(epoch.into()), cursor: tidegate_grants_proto::Cursor(cursor) })
+            }
+            (Some(_), None) => Answer::Unanswered,
+            (None, _) => Answer::Nobody,
+        }
     }
 
     /// The table on disk, put in force; an empty replica where there is none, or none of use.
-    fn last_table(&self) -> Replica {
-        match self.kept() {
-            Ok(Some((replica, cursor))) => {
-                tracing::info!(cursor = cursor.0, "the last table is in force");
-                self.in_force.send_replace(Some(cursor));
+    fn last_table(&self, cache: Option<&Cache>) -> Replica {
+        match self.kept(cache) {
+            Ok(Some((replica, table))) => {
+                tracing::info!(cursor = table.cursor.0, "the last table is in force");
+                self.in_force.send_replace(Some(table));
                 replica
             }
             Ok(None) => Replica::new(),
@@ -165,28 +185,31 @@ impl GrantStream {
         }
     }
 
-    fn kept(&self) -> Result<Option<(Replica, Cursor)>, Box<dyn std::error::Error + Send + Sync>> {
-        let Some(cache) = &self.cache else { return Ok(None) };
+    fn kept(
+        &self,
+        cache: Option<&Cache>,
+    ) -> Result<Option<(Replica, Resume)>, Box<dyn std::error::Error + Send + Sync>> {
+        let Some(cache) = cache else { return Ok(None) };
         let Some((replica, at)) = cache.load(SystemClock.now(), self.options.staleness_max)? else { return Ok(None) };
-        let cursor = self.replace(&replica)?;
+        let Some(table) = self.replace(&replica)? else { return Ok(None) };
         self.heard.send_replace(Some(at));
-        Ok(Some((replica, cursor)))
+        Ok(Some((replica, table)))
     }
 
-    /// Puts the replica's table in force.
-    fn replace(&self, replica: &Replica) -> Result<Cursor, Ended> {
+    /// Puts the replica's table in force, if it has one.
+    fn replace(&self, replica: &Replica) -> Result<Option<Resume>, Ended> {
         let generation = Generation(tidegate_bridge::GrantSource::table(&*self.grants).generation().0 + 1);
         let table = replica.table(generation, seed()).map_err(Ended::Table)?;
         // Only this task replaces tables, so each is newer than the one before.
         let _ = self.grants.replace(table);
-        Ok(replica.resume().map_or(Cursor(0), |resume| resume.cursor))
+        Ok(replica.resume())
     }
 
-    async fn run(self: Arc<Self>, mut replica: Replica) {
+    async fn run(self: Arc<Self>, mut replica: Replica, mut keep: Keep) {
         let mut wait = RETRY_FIRST;
         loop {
             let before = replica.resume();
-            let ended = Arc::clone(&self).follow(&mut replica).await;
+            let ended = Arc::clone(&self).follow(&mut replica, &mut keep).await;
             self.metrics.connected.set(0);
             self.client.send_replace(None);
             if matches!(ended, Ended::Table(_)) {
@@ -207,7 +230,7 @@ impl GrantStream {
     }
 
     /// Follows one stream to its end.
-    async fn follow(self: Arc<Self>, replica: &mut Replica) -> Ended {
+    async fn follow(self: Arc<Self>, replica: &mut Replica, keep: &mut Keep) -> Ended {
         let mut stream = match self.open(replica).await {
             Ok(stream) => stream,
             Err(ended) => return ended,
@@ -216,48 +239,72 @@ impl GrantStream {
         self.metrics.connected.set(1);
         let acknowledge = self.acknowledger();
         let mut number = 0;
-        let mut stored = now();
         loop {
-            let chunk = match tokio::time::timeout(SILENCE_MAX, stream.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
+            let piece = tokio::select! {
+                piece = tokio::time::timeout(SILENCE_MAX, stream.chunk()) => piece,
+                () = keep.due(now()) => {
+                    keep.store(replica, now());
+                    continue;
+                }
+            };
+            let heard = match piece {
+                Ok(Ok(Some(piece))) => self.take_in(piece, &mut stream, replica, &mut number),
                 Ok(Ok(None)) => return Ended::Closed,
                 Ok(Err(error)) => return Ended::Http(error),
                 Err(_elapsed) => return Ended::Silent,
             };
-            self.metrics.bytes.inc_by(chunk.len() as u64);
-            replica.handle_bytes(&chunk);
-            let (mut settled, mut current) = (false, false);
-            loop {
-                match replica.poll_progress() {
-                    Ok(Some(Progress::Opened { stream })) => number = stream,
-                    Ok(Some(Progress::Settled(_))) => settled = true,
-                    Ok(Some(Progress::Alive(cursor))) => {
-                        current = replica.resume().is_some_and(|resume| resume.cursor == cursor);
-                    }
-                    Ok(None) => break,
-                    Err(error) => return Ended::Stream(error),
-                }
-            }
+            let heard = match heard {
+                Ok(heard) => heard,
+                Err(ended) => return ended,
+            };
             // A table that was given up since it was too old may be the operator's still.
-            settled |= current && self.in_force.borrow().is_none();
+            let settled = heard.settled || (heard.current && self.in_force.borrow().is_none());
             if settled {
-                let cursor = match tokio::task::block_in_place(|| self.replace(replica)) {
-                    Ok(cursor) => cursor,
+                let table = match tokio::task::block_in_place(|| self.replace(replica)) {
+                    Ok(table) => table,
                     Err(ended) => return ended,
                 };
-                self.in_force.send_replace(Some(cursor));
-                self.metrics.cursor.set(i64::try_from(cursor.0).unwrap_or(i64::MAX));
+                self.in_force.send_replace(table);
+                let cursor = table.map_or(0, |table| table.cursor.0);
+                self.metrics.cursor.set(i64::try_from(cursor).unwrap_or(i64::MAX));
+                keep.is_new();
             }
             // Other bytes say nothing of whether the table in force is the operator's.
-            if let Some(resume) = replica.resume().filter(|_| settled || current) {
-                self.heard.send_replace(Some(SystemClock.now()));
-                acknowledge.send_replace(Some(Acknowledgement { stream: number, cursor: resume.cursor.0 }));
-                if settled || stored.elapsed() > STORE_EVERY {
-                    stored = now();
-                    self.store(replica);
-                }
+            if let Some(table) = replica.resume().filter(|_| settled || heard.current) {
+                let at = SystemClock.now();
+                self.heard.send_replace(Some(at));
+                keep.is_good(at);
+                acknowledge.send_replace(Some(Acknowledgement { stream: number, cursor: table.cursor.0 }));
             }
         }
+    }
+
+    /// Takes in a piece of the stream, and all others that are here already.
+    fn take_in(
+        &self,
+        mut piece: Bytes,
+        stream: &mut Response,
+        replica: &mut Replica,
+        number: &mut u64,
+    ) -> Result<Heard, Ended> {
+        let mut heard = Heard::default();
+        for _ in 0..PIECES_MAX {
+            self.metrics.bytes.inc_by(piece.len() as u64);
+            replica.handle_bytes(&piece);
+            while let Some(progress) = replica.poll_progress().map_err(Ended::Stream)? {
+                match progress {
+                    Progress::Opened { stream } => *number = stream,
+                    Progress::Settled(_) => heard.settled = true,
+                    Progress::Alive(cursor) => {
+                        heard.current = replica.resume().is_some_and(|table| table.cursor == cursor);
+                    }
+                }
+            }
+            // The end, however it comes, is told again to whoever waits for the next piece.
+            let Some(Ok(Some(next))) = stream.chunk().now_or_never() else { break };
+            piece = next;
+        }
+        Ok(heard)
     }
 
     /// Tells the operator of the newest table that is in force, once nobody whom it revokes has an open session; ends
@@ -276,14 +323,6 @@ impl GrantStream {
             }
         });
         newest
-    }
-
-    fn store(&self, replica: &Replica) {
-        let (Some(cache), Some(bytes)) = (&self.cache, replica.to_bytes()) else { return };
-        let stored = tokio::task::block_in_place(|| cache.store(&bytes, SystemClock.now()));
-        if let Err(error) = stored {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the table cannot be kept");
-        }
     }
 
     async fn open(&self, replica: &Replica) -> Result<Response, Ended> {

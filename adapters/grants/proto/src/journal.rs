@@ -62,6 +62,12 @@ impl Journal {
         }
     }
 
+    /// Which history this is.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// The table as it is.
     #[must_use]
     pub const fn cursor(&self) -> Cursor {

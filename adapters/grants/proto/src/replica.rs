@@ -167,7 +167,12 @@ impl Replica {
     fn settle(&mut self, epoch: Epoch, cursor: Cursor) -> Result<(), StreamError> {
         let (entries, mut contents) = match std::mem::replace(&mut self.staged, Staged::Delta(Entries::default())) {
             Staged::Nothing => return Err(StreamError::Order("a table without parts")),
-            Staged::Snapshot(entries) => (entries, Contents::default()),
+            Staged::Snapshot(entries) => {
+                if self.at.is_some_and(|at| at.epoch == epoch && cursor < at.cursor) {
+                    return Err(StreamError::Order("a table that is older than the one that is known"));
+                }
+                (entries, Contents::default())
+            }
             Staged::Delta(entries) => {
                 if self.at.is_none_or(|at| at.epoch != epoch || cursor.0 != at.cursor.0.saturating_add(1)) {
                     return Err(StreamError::Order("a table that is not the next one"));

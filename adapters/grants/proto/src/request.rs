@@ -75,6 +75,9 @@ pub struct Found {
     /// The first table to look in; nothing when nobody has the key.
     #[n(0)]
     pub cursor: Option<u64>,
+    /// The history of that table: another replica of the operator has another one.
+    #[n(1)]
+    pub epoch: Option<ByteArray<16>>,
 }
 
 /// Encodes and decodes a body.

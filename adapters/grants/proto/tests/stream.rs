@@ -224,3 +224,21 @@ fn a_large_table_comes_in_frames_that_are_not_too_long() {
     let kept = Replica::from_bytes(&said(&replica)).unwrap();
     assert_eq!((kept.len(), kept.resume()), (replica.len(), replica.resume()));
 }
+
+/// A table of the same history that is older than the one that is known is refused, in whatever form it comes.
+#[test]
+fn an_older_table_of_the_same_history_is_refused() {
+    let old = Journal::new(EPOCH, JournalLimits::default()).open(None, 1).0.concat();
+    let mut journal = Journal::new(EPOCH, JournalLimits::default());
+    let channel = channel(1, 10);
+    journal.apply(&Delta { channels: vec![channel], ..Delta::default() });
+    let mut replica = Replica::new();
+    for (bytes, taken) in [(journal.open(None, 1).0.concat(), true), (old, false)] {
+        replica.handle_disconnect();
+        replica.handle_bytes(&bytes);
+        let outcome = std::iter::repeat_with(|| replica.poll_progress()).find(|p| !matches!(p, Ok(Some(_))));
+        assert_eq!(outcome.unwrap().is_ok(), taken);
+    }
+    replica.handle_disconnect();
+    assert_eq!(replica.len(), (0, 1), "the newer one stays");
+}
