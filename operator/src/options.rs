@@ -55,6 +55,16 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_GRANTS", default_value = "9443")]
     pub(crate) listen_grants: Listen,
 
+    /// Where other replicas reach the grant stream of this one: the pod's address and port; where it listens, unless
+    /// that is every address
+    #[arg(long, value_name = "IP:PORT", env = "TIDEGATE_ADVERTISE_GRANTS")]
+    pub(crate) advertise_grants: Option<SocketAddr>,
+
+    /// The operator's own token of the audience, to tell the replica that leads what adapters have here; needed where
+    /// there are several replicas
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_PEER_TOKEN")]
+    pub(crate) peer_token: Option<PathBuf>,
+
     /// The audience that adapters' tokens must be meant for
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AUDIENCE", default_value = "tidegate-grants")]
     pub(crate) audience: String,
@@ -110,6 +120,8 @@ impl From<&RunOptions> for OperatorOptions {
             authority: options.authority.clone(),
             grants_names: options.grants_name.clone(),
             listen_grants: options.listen_grants.address().unwrap_or(anywhere),
+            advertised: options.advertise_grants,
+            peer_token: options.peer_token.clone(),
             admin: options.process.admin,
             audience: options.audience.clone(),
             exchange: options.exchange.clone(),

@@ -102,8 +102,18 @@ impl Adapters {
 
     /// The same at `now`, when some may be gone for good.
     pub(crate) fn least_at(&mut self, now: Instant) -> Option<Cursor> {
-        self.by_instance.retain(|_, adapter| adapter.closed.is_none_or(|at| now < at + GONE_AFTER));
+        self.forget_gone(now);
         self.least()
+    }
+
+    /// How many have a table, those among them that are cut off and may go on with it.
+    pub(crate) fn serving(&mut self, now: Instant) -> u64 {
+        self.forget_gone(now);
+        self.by_instance.values().filter(|adapter| adapter.acknowledged.is_some()).count() as u64
+    }
+
+    fn forget_gone(&mut self, now: Instant) {
+        self.by_instance.retain(|_, adapter| adapter.closed.is_none_or(|at| now < at + GONE_AFTER));
     }
 
     /// How many have an open stream.

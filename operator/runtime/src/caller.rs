@@ -44,6 +44,8 @@ pub(crate) enum Denial {
 pub(crate) struct Caller {
     /// The Adapter whose pods run as this ServiceAccount.
     pub(crate) adapter: Option<ObjectId>,
+    /// Whether it may speak for another replica.
+    pub(crate) may_report: bool,
 }
 
 /// Checks callers against the API server.
@@ -69,7 +71,7 @@ impl Callers {
 
     /// Whether who shows this token may watch the grants. The ServiceAccount that the operator made for an Adapter may,
     /// without any right of its own: who may create Adapters decides. Of all others RBAC decides, by the verb `watch` on
-    /// the virtual resource `adapters/grants` of `tidegate.io`.
+    /// the virtual resource `adapters/grants` of `tidegate.io`; the verb `update` is for other replicas.
     ///
     /// # Errors
     /// [`Denial`].
@@ -121,17 +123,18 @@ impl Callers {
         if let Some(adapter) = user.username.as_deref().and_then(service_account)
             && self.state.known().fleet.is_account_of_an_adapter(&adapter)
         {
-            return Ok(Caller { adapter: Some(adapter) });
+            return Ok(Caller { adapter: Some(adapter), may_report: false });
         }
-        if self.may_watch(&user).await? { Ok(Caller::default()) } else { Err(Denial::Forbidden) }
+        let (may_watch, may_report) = (self.may(&user, "watch").await?, self.may(&user, "update").await?);
+        if may_watch || may_report { Ok(Caller { adapter: None, may_report }) } else { Err(Denial::Forbidden) }
     }
 
-    async fn may_watch(&self, user: &UserInfo) -> Result<bool, Denial> {
+    async fn may(&self, user: &UserInfo, verb: &str) -> Result<bool, Denial> {
         let resource = ResourceAttributes {
             group: Some(tidegate_api::GROUP.to_owned()),
             resource: Some("adapters".to_owned()),
             subresource: Some("grants".to_owned()),
-            verb: Some("watch".to_owned()),
+            verb: Some(verb.to_owned()),
             ..ResourceAttributes::default()
         };
         let spec = SubjectAccessReviewSpec {

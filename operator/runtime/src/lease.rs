@@ -1,5 +1,6 @@
 //! The Lease object: holds it, renews it, and tells the process when it may write.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -53,7 +54,12 @@ pub(crate) struct LeaseOptions {
     pub(crate) identity: String,
     /// How long each step may take.
     pub(crate) times: ElectionTimes,
+    /// Where other replicas reach this one.
+    pub(crate) advertised: Option<SocketAddr>,
 }
+
+/// The annotation of the lease that says where its holder is reached.
+const ADDRESS_ANNOTATION: &str = "tidegate.io/address";
 
 /// The lease was held and is not any more: the process must end.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,7 @@ pub(crate) struct LeaseHolder {
     options: LeaseOptions,
     election: Election,
     until: watch::Sender<Option<Instant>>,
+    leader: watch::Sender<Option<SocketAddr>>,
 }
 
 impl LeaseHolder {
@@ -78,7 +85,12 @@ impl LeaseHolder {
         let (until, leadership) = watch::channel(None);
         let election = Election::new(options.identity.clone(), options.times);
         let api = Api::namespaced(client, &options.namespace);
-        (Self { api, options, election, until }, Leadership(leadership))
+        (Self { api, options, election, until, leader: watch::Sender::new(None) }, Leadership(leadership))
+    }
+
+    /// Where the holder is, as it says, if it is another.
+    pub(crate) fn leader(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.leader.subscribe()
     }
 
     /// Competes until the lease is lost, or until `stop` comes true, and then gives it back.
@@ -120,6 +132,8 @@ impl LeaseHolder {
     async fn attempt(&mut self) -> Result<(), Error> {
         let found = self.api.get_opt(&self.options.name).await?;
         let seen = found.as_ref().map(record);
+        let other = found.as_ref().filter(|lease| record(lease).holder != self.options.identity).and_then(address);
+        self.leader.send_if_modified(|leader| std::mem::replace(leader, other) != other);
         let begun = now();
         let written = match self.election.handle_lease(seen, begun) {
             Attempt::Wait => return Ok(()),
@@ -154,10 +168,15 @@ impl LeaseHolder {
         let ours = |lease: &Lease| record(lease).holder == self.options.identity;
         let kept = before.filter(|(lease, _)| ours(lease)).and_then(|(lease, _)| lease.spec.clone());
         let acquired = kept.and_then(|spec| spec.acquire_time).unwrap_or_else(|| now.clone());
-        let metadata = before.map_or_else(
+        let mut metadata = before.map_or_else(
             || ObjectMeta { name: Some(self.options.name.clone()), ..ObjectMeta::default() },
             |(lease, _)| lease.metadata.clone(),
         );
+        let annotations = metadata.annotations.get_or_insert_default();
+        match self.options.advertised {
+            Some(address) => drop(annotations.insert(ADDRESS_ANNOTATION.to_owned(), address.to_string())),
+            None => drop(annotations.remove(ADDRESS_ANNOTATION)),
+        }
         let seconds = i32::try_from(self.options.times.lease_duration.as_secs()).unwrap_or(i32::MAX);
         let spec = LeaseSpec {
             holder_identity: Some(self.options.identity.clone()),
@@ -203,4 +222,8 @@ fn record(lease: &Lease) -> LeaseRecord {
         resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
         transitions: spec.lease_transitions.unwrap_or(0),
     }
+}
+
+fn address(lease: &Lease) -> Option<SocketAddr> {
+    lease.metadata.annotations.as_ref()?.get(ADDRESS_ANNOTATION)?.parse().ok()
 }

@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub(crate) cursor: Gauge,
     /// Adapters with an open stream.
     pub(crate) adapters: Gauge,
+    /// Other replicas that report to this one.
+    pub(crate) peers: Gauge,
     /// Whether this process holds the lease.
     pub(crate) leading: Gauge,
 }
@@ -46,6 +48,7 @@ impl Metrics {
         registry.register("operator_channels", "Channels in the grant table", metrics.channels.clone());
         registry.register("operator_cursor", "The number of the newest grant table", metrics.cursor.clone());
         registry.register("operator_adapters", "Adapters with an open grant stream", metrics.adapters.clone());
+        registry.register("operator_peers", "Other replicas that report to this one", metrics.peers.clone());
         registry.register("operator_leading", "Whether this process holds the lease", metrics.leading.clone());
         metrics
     }

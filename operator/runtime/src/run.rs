@@ -1,6 +1,7 @@
 //! The life of the operator: list, serve, write while it leads, and end when the lease is lost.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::intake::{self, Changes, WAITING_MAX};
 use crate::lease::{Leadership, LeaseHolder, LeaseLost, LeaseOptions, in_time};
 use crate::metrics::Metrics;
 use crate::reconcile::Accepted;
+use crate::report::Reporter;
 use crate::serve::GrantServer;
 use crate::state::State;
 use crate::watches;
@@ -55,6 +57,10 @@ pub struct OperatorOptions {
     pub grants_names: Vec<String>,
     /// Where to serve the grant stream.
     pub listen_grants: SocketAddr,
+    /// Where other replicas reach that; where it listens, unless that is every address.
+    pub advertised: Option<SocketAddr>,
+    /// The token that is shown to the replica that leads; without one, nothing is told to it.
+    pub peer_token: Option<PathBuf>,
     /// Where to serve /health, /ready and /metrics.
     pub admin: Listen,
     /// The audience of adapters' tokens.
@@ -123,7 +129,9 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     let grants = bind("--listen-grants", options.listen_grants)?;
 
     let state = Arc::new(State::new(epoch(), now()));
-    let (holder, leadership) = LeaseHolder::new(client.clone(), lease_options(&options));
+    let own = grants.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+    let advertised = options.advertised.or(own);
+    let (holder, leadership) = LeaseHolder::new(client.clone(), lease_options(&options, advertised));
     tokio::spawn(take_in(client.clone(), Arc::clone(&state)));
     if let Some(broker) = options.broker.clone() {
         state.broker_is(BrokerState::Unknown);
@@ -131,11 +139,24 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     }
     write(&options, &client, &state, &leadership, &metrics);
     let server = Arc::new(GrantServer {
+        leadership: leadership.clone(),
         state: Arc::clone(&state),
         callers: Callers::new(client.clone(), options.audience.clone(), Arc::clone(&state)),
         drain: drain.clone(),
     });
     let identity = Identity::new(client, identity_options(&options), leadership.clone());
+    if let Some(token) = options.peer_token.clone() {
+        let reporter = Reporter {
+            state: Arc::clone(&state),
+            leadership: leadership.clone(),
+            leader: holder.leader(),
+            bundle: identity.bundle(),
+            name: options.grants_names.first().cloned().unwrap_or_default(),
+            identity: options.identity.clone(),
+            token,
+        };
+        tokio::spawn(reporter.run());
+    }
     tokio::spawn(install(options.clone(), identity.bundle(), Arc::clone(&state)));
     tokio::spawn(serve(grants, server, identity, readiness.clone()));
     tokio::spawn(follow(Arc::clone(&state), readiness, metrics, leadership));
@@ -155,12 +176,13 @@ fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunErr
     Ok(listener)
 }
 
-fn lease_options(options: &OperatorOptions) -> LeaseOptions {
+fn lease_options(options: &OperatorOptions, advertised: Option<SocketAddr>) -> LeaseOptions {
     LeaseOptions {
         namespace: options.namespace.clone(),
         name: options.lease.clone(),
         identity: options.identity.clone(),
         times: ElectionTimes::default(),
+        advertised,
     }
 }
 
@@ -301,6 +323,7 @@ async fn follow(state: Arc<State>, readiness: Readiness, metrics: Metrics, leade
         metrics.cursor.set(i64::try_from(state.table().borrow().0).unwrap_or(i64::MAX));
         metrics.adapters.set(i64::try_from(state.known().adapters.connected()).unwrap_or(i64::MAX));
         metrics.leading.set(i64::from(leadership.is_held()));
+        metrics.peers.set(i64::try_from(state.known().peers.len()).unwrap_or(i64::MAX));
         tokio::select! {
             _ = listed.changed() => {}
             () = tokio::time::sleep(EVERY) => {}

@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 use crate::caller::{Caller, Callers, Denial};
 use crate::clock::now;
+use crate::lease::Leadership;
+use crate::peers::{Questions, REPORT_PATH, Report};
 use crate::state::State;
 
 /// How long nothing may be sent.
@@ -36,8 +38,17 @@ const STREAM_MAX: Duration = Duration::from_secs(30 * 60);
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 1_024;
 
+/// Longest report of another replica, in bytes.
+const REPORT_BYTES_MAX: usize = 1_024 * 1_024;
+/// How long another replica waits for a question.
+const QUESTION_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is one.
+const QUESTION_LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Serves the grants that a state holds.
 pub(crate) struct GrantServer {
+    /// Whether this replica leads.
+    pub(crate) leadership: Leadership,
     /// The state.
     pub(crate) state: Arc<State>,
     /// Who may have them.
@@ -91,6 +102,7 @@ fn router(server: Arc<GrantServer>) -> Router {
         .route(GRANTS_PATH, get(grants))
         .route(ACKNOWLEDGED_PATH, post(acknowledged))
         .route(LOOKUP_PATH, post(lookup))
+        .route(REPORT_PATH, post(report))
         .with_state(server)
 }
 
@@ -166,6 +178,27 @@ impl Telling {
             }
         }
     }
+}
+
+/// Another replica says what its adapters have, and is asked after more as soon as there is something to ask.
+async fn report(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderMap, body: Body) -> Response {
+    match server.admit(&headers).await {
+        Ok(Caller { may_report: true, .. }) => {}
+        Ok(_) => return (StatusCode::FORBIDDEN, "only another replica may report\n").into_response(),
+        Err(denied) => return denied,
+    }
+    if !server.leadership.is_held() {
+        return (StatusCode::CONFLICT, "this replica does not lead\n").into_response();
+    }
+    let bytes = axum::body::to_bytes(body, REPORT_BYTES_MAX).await.unwrap_or_default();
+    let Ok(report) = serde_json::from_slice::<Report>(&bytes) else { return StatusCode::BAD_REQUEST.into_response() };
+    let mut ask = server.state.reported(&report, now());
+    let until = now() + QUESTION_WAIT;
+    while ask.is_empty() && now() < until && !server.drain.is_draining() {
+        tokio::time::sleep(QUESTION_LOOK_EVERY).await;
+        ask = server.state.questions(&report.replica);
+    }
+    serde_json::to_vec(&Questions { ask }).unwrap_or_default().into_response()
 }
 
 async fn read(body: Body) -> Option<Bytes> {

@@ -7,20 +7,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tidegate_api::{ConditionType, ObjectMeta};
 use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Resume};
-use tidegate_model::KeyHash;
+use tidegate_model::{ChannelId, KeyHash, ThingId};
 use tidegate_plan::{BrokerState, Compiler, Heard, ObjectId, Programmed};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::adapters::{Adapters, Instance, LAGGING_AFTER};
 use crate::fleet::Fleet;
+use crate::peers::{Peers, Pods, QUESTIONS_MAX, Question, Report};
 
 /// How long the adapters have to acknowledge a change before it is said that they have not.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long adapters have after this process began to come back to it.
 const GRACE_AT_START: Duration = Duration::from_secs(20);
+
+/// How often an object is looked at that waits for who may never come.
+const LOOK_AFTER: Duration = Duration::from_secs(10);
 
 /// An object that there is something to say of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,10 +49,14 @@ pub(crate) struct Unreadable {
 }
 
 /// When an object's part of the table last changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Changed {
     cursor: Cursor,
     at: Instant,
+    /// A digest of its entry.
+    entry: u64,
+    /// The other replicas whose adapters all have this entry.
+    elsewhere: BTreeSet<String>,
 }
 
 /// What is known.
@@ -59,6 +68,8 @@ pub(crate) struct Known {
     pub(crate) adapters: Adapters,
     /// The Adapters, and what they own.
     pub(crate) fleet: Fleet,
+    /// The other replicas.
+    pub(crate) peers: Peers,
     /// Objects whose change is not acknowledged by all adapters yet.
     changed: BTreeMap<Subject, Changed>,
     queue: Queue,
@@ -133,6 +144,7 @@ impl State {
             journal: Journal::new(epoch, JournalLimits::default()),
             adapters: Adapters::default(),
             fleet: Fleet::default(),
+            peers: Peers::default(),
             changed: BTreeMap::new(),
             queue: Queue::default(),
             broker: None,
@@ -180,7 +192,9 @@ impl State {
             }
             let subjects = settled.channels.into_iter().map(Subject::Channel);
             for subject in subjects.chain(settled.things.into_iter().map(Subject::Thing)) {
-                known.changed.insert(subject.clone(), Changed { cursor, at: now });
+                let entry = known.entry(&subject);
+                let changed = Changed { cursor, at: now, entry, elsewhere: BTreeSet::new() };
+                known.changed.insert(subject.clone(), changed);
                 known.queue.push(subject);
             }
             cursor
@@ -275,19 +289,62 @@ impl State {
         let mut known = self.known();
         let newest = known.journal.cursor();
         let accepted = known.adapters.acknowledge(stream, cursor, newest, now);
-        let Known { adapters, changed, queue, .. } = &mut *known;
-        if let Some(least) = adapters.least() {
-            changed.retain(|subject, change| {
-                let waits = change.cursor > least;
-                if !waits {
-                    queue.push(subject.clone());
-                }
-                waits
-            });
-        }
+        known.release(now);
         drop(known);
         self.work.notify_waiters();
         accepted
+    }
+
+    /// Another replica reported. What is to be asked of it next.
+    pub(crate) fn reported(&self, report: &Report, now: Instant) -> Vec<Question> {
+        let ask = {
+            let mut known = self.known();
+            known.peers.observe(report, now);
+            for had in &report.have {
+                if let Some(changed) = known.changed.get_mut(&had.subject())
+                    && changed.entry == had.entry
+                {
+                    changed.elsewhere.insert(report.replica.clone());
+                }
+            }
+            known.release(now);
+            known.questions(&report.replica)
+        };
+        self.work.notify_waiters();
+        ask
+    }
+
+    /// What another replica is to be asked.
+    pub(crate) fn questions(&self, replica: &str) -> Vec<Question> {
+        self.known().questions(replica)
+    }
+
+    /// What this replica has to say to the one that leads, which asked this.
+    pub(crate) fn report(&self, replica: &str, asked: &[Question], now: Instant) -> Report {
+        let mut known = self.known();
+        let serving = known.adapters.serving(now);
+        let nobody = serving == 0;
+        let is_so = |question: &&Question| {
+            let subject = question.subject();
+            known.entry(&subject) == question.entry && (nobody || !known.changed.contains_key(&subject))
+        };
+        Report {
+            replica: replica.to_owned(),
+            serving,
+            pods: known
+                .fleet
+                .adapters()
+                .filter_map(|id| {
+                    let (namespace, name) = (id.namespace.to_string(), id.name.to_string());
+                    match known.adapters.heard(id, now) {
+                        Heard::Nobody => None,
+                        Heard::All => Some(Pods { namespace, name, lagging: false }),
+                        Heard::Lagging => Some(Pods { namespace, name, lagging: true }),
+                    }
+                })
+                .collect(),
+            have: asked.iter().filter(is_so).cloned().collect(),
+        }
     }
 
     /// The stream ended.
@@ -344,10 +401,45 @@ impl Known {
         }
     }
 
-    /// What the pods of an Adapter say of grants.
+    /// What the pods of an Adapter say of grants, wherever they take them.
     #[must_use]
     pub(crate) fn heard(&self, id: &ObjectId, now: Instant) -> Heard {
-        self.adapters.heard(id, now)
+        self.peers.heard(id, self.adapters.heard(id, now), now)
+    }
+
+    /// A digest of an object's entry in the table; zero where it has none.
+    fn entry(&self, subject: &Subject) -> u64 {
+        let id = |id: &ObjectId| format!("{}.{}", id.namespace, id.name);
+        let cbor = match subject {
+            Subject::Thing(thing) => ThingId::parse(&id(thing)).ok().and_then(|id| self.journal.thing(&id)),
+            Subject::Channel(channel) => ChannelId::parse(&id(channel)).ok().and_then(|id| self.journal.channel(&id)),
+            Subject::Adapter(_) => None,
+        };
+        let digest = |cbor: &[u8]| Sha256::digest(cbor).first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        cbor.map_or(0, digest)
+    }
+
+    /// What all adapters have, here and elsewhere, is looked at: there is something new to say of it.
+    fn release(&mut self, now: Instant) {
+        let Self { adapters, peers, changed, queue, .. } = self;
+        let least = adapters.least();
+        let elsewhere: Vec<String> = peers.serving(now).map(str::to_owned).collect();
+        if least.is_none() && elsewhere.is_empty() {
+            return;
+        }
+        changed.retain(|subject, change| {
+            let waits = least.is_some_and(|least| change.cursor > least)
+                || elsewhere.iter().any(|replica| !change.elsewhere.contains(replica));
+            if !waits {
+                queue.push(subject.clone());
+            }
+            waits
+        });
+    }
+
+    fn questions(&self, replica: &str) -> Vec<Question> {
+        let open = self.changed.iter().filter(|(_, change)| !change.elsewhere.contains(replica));
+        open.filter_map(|(subject, change)| Question::about(subject, change.entry)).take(QUESTIONS_MAX).collect()
     }
 
     /// Whether the status of an object says that adapters had it.
@@ -370,23 +462,30 @@ impl Known {
     /// What the adapters say of an object. Nothing while it is too early to say: it is looked at again then. Adapters
     /// that are coming back after this process began anew are not taken for gone.
     pub(crate) fn programmed(&mut self, subject: &Subject, now: Instant) -> Option<Programmed> {
-        let Some(Changed { cursor, at }) = self.changed.get(subject).copied() else {
+        let Some(Changed { cursor, at, elsewhere, .. }) = self.changed.get(subject).cloned() else {
             return Some(Programmed::Acknowledged);
         };
         let returning = !self.adapters.ever_acknowledged() && self.was_programmed(subject);
         let patient_until = (at + GRACE).max(if returning { self.began + GRACE_AT_START } else { at });
-        match self.adapters.least_at(now) {
-            Some(least) if least >= cursor => {
-                self.changed.remove(subject);
-                Some(Programmed::Acknowledged)
-            }
-            _ if now < patient_until => {
-                self.look_again(subject.clone(), patient_until);
-                None
-            }
-            None => Some(Programmed::NoAdapters),
-            Some(_) if now < at + LAGGING_AFTER => Some(Programmed::Pending),
-            Some(_) => Some(Programmed::Lagging),
+        let here = self.adapters.least_at(now);
+        let serving: Vec<&str> = self.peers.serving(now).collect();
+        let anybody = here.is_some() || !serving.is_empty();
+        let everybody = here.is_none_or(|least| least >= cursor) && serving.iter().all(|r| elsewhere.contains(*r));
+        if anybody && everybody {
+            self.changed.remove(subject);
+            Some(Programmed::Acknowledged)
+        } else if now < patient_until {
+            self.look_again(subject.clone(), patient_until);
+            None
+        } else if !anybody {
+            self.look_again(subject.clone(), now + LOOK_AFTER);
+            Some(Programmed::NoAdapters)
+        } else if now < at + LAGGING_AFTER {
+            self.look_again(subject.clone(), at + LAGGING_AFTER);
+            Some(Programmed::Pending)
+        } else {
+            self.look_again(subject.clone(), now + LOOK_AFTER);
+            Some(Programmed::Lagging)
         }
     }
 }

@@ -99,10 +99,14 @@ impl Ground {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.cluster.kubeconfig_path_for(NAMESPACE, "tidegate-operator")?;
         let log = self.folder.path().join(format!("operator-{number}.log"));
+        let token = self.folder.path().join(format!("operator-{number}.token"));
+        std::fs::write(&token, self.cluster.token_for(NAMESPACE, "tidegate-operator", Some("tidegate-grants"))?)?;
         let child = Command::new(program("operator")?)
             .args(["run", "--identity", &format!("operator-{number}"), "--log-level", "debug,hyper=info,h2=info"])
             .args(["--listen-grants", &format!("127.0.0.1:{port}"), "--admin", "127.0.0.1:0"])
             .args(["--adapter-image", "registry.test/tidegate:1", "--broker-secret", "broker"])
+            .arg("--peer-token")
+            .arg(token)
             .args(more)
             .env("KUBECONFIG", kubeconfig)
             .stderr(std::fs::File::create(&log)?)

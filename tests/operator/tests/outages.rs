@@ -93,3 +93,44 @@ fn devices_go_on_while_the_api_server_is_away() {
     until("the deletion counts", || publish(&adapter, 1) == 401);
     assert_eq!(publish(&adapter, 2), 202);
 }
+
+fn signal(adapter: &Adapter, signal: &str) {
+    assert!(std::process::Command::new("kill").args([signal, &adapter.pid().to_string()]).status().unwrap().success());
+}
+
+/// Programmed speaks of every live adapter, whichever replica it takes its grants from.
+#[test]
+fn a_thing_is_ready_when_the_adapters_of_every_replica_have_it() {
+    let ground = lab();
+    let leader = ground.operator().unwrap();
+    until("the first leads", || leader.metric("tidegate_operator_leading").unwrap() == 1);
+    let mut follower = ground.operator().unwrap();
+    let there = ground.adapter(&follower, &[]).unwrap();
+    until("it is heard of", || leader.metric("tidegate_operator_peers").unwrap() == 1);
+    assert_eq!(leader.metric("tidegate_operator_adapters").unwrap(), 0);
+    // Nobody takes grants from the one that leads.
+    ground.ready("lab", "thing/two").unwrap();
+    assert_eq!(publish(&there, 2), 202);
+
+    let here = ground.adapter(&leader, &[]).unwrap();
+    ground.cluster.apply(&thing("three", 3)).unwrap();
+    ground.ready("lab", "thing/three").unwrap();
+    assert_eq!((publish(&here, 3), publish(&there, 3)), (202, 202));
+
+    // One adapter of the other replica stands still.
+    signal(&there, "-STOP");
+    ground.cluster.apply(&thing("four", 4)).unwrap();
+    until("it is missed", || ground.condition("lab", "thing/four", "Programmed") == "False/Pending");
+    assert_eq!(publish(&here, 4), 202);
+    until("it is said to lag", || ground.condition("lab", "thing/four", "Programmed") == "False/AdapterLagging");
+    signal(&there, "-CONT");
+    ground.ready("lab", "thing/four").unwrap();
+    assert_eq!(publish(&there, 4), 202);
+
+    // With its replica gone, an adapter counts until it must be elsewhere or gone for good.
+    follower.kill().unwrap();
+    drop(there);
+    ground.cluster.apply(&thing("five", 5)).unwrap();
+    until("it is in force here", || publish(&here, 5) == 202);
+    until("the other replica is given up", || ground.condition("lab", "thing/five", "Programmed") == "True/Programmed");
+}

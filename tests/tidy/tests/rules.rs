@@ -161,7 +161,7 @@ const FOR_FEW: [(&str, &[&str]); 5] = [
     ("kube", &["tidegate-api", "tidegate-runtime"]),
     ("k8s-openapi", &["tidegate-api", "tidegate-plan", "tidegate-runtime"]),
     ("axum", &["tidegate-http", "tidegate-daemon", "tidegate-runtime"]),
-    ("reqwest", &["tidegate-client", "tidegate-grants-client"]),
+    ("reqwest", &["tidegate-client", "tidegate-grants-client", "tidegate-runtime"]),
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];

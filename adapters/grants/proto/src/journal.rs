@@ -74,6 +74,18 @@ impl Journal {
         self.cursor
     }
 
+    /// The entry of a Thing, encoded: the same for the same Thing in every history.
+    #[must_use]
+    pub fn thing(&self, id: &ThingId) -> Option<&[u8]> {
+        self.things.get(id).map(|cbor| &**cbor)
+    }
+
+    /// The entry of a Channel, likewise.
+    #[must_use]
+    pub fn channel(&self, id: &ChannelId) -> Option<&[u8]> {
+        self.channels.get(id).map(|cbor| &**cbor)
+    }
+
     /// How many Things and Channels there are.
     #[must_use]
     pub fn len(&self) -> (usize, usize) {
