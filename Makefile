@@ -1,11 +1,11 @@
 # What one types here. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench fmt preflight
+.PHONY: help quickstart test check bench bench-operator fmt preflight
 
 CARGO ?= cargo
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 quickstart: preflight ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
 	@adapters/examples/quickstart.sh
@@ -26,6 +26,11 @@ bench: preflight ## Side-by-side measurements, as ratios within one run
 	tests/rabbitmq/rabbitmq.sh prepare
 	$(CARGO) build --release --locked --package adapter --package bench
 	target/release/bench
+
+bench-operator: preflight ## What a fleet costs on a Kubernetes API server (THINGS=100000: that many)
+	tests/cluster/build.sh
+	$(CARGO) build --release --locked --package adapter --package operator --package operator-bench
+	target/release/operator-bench
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

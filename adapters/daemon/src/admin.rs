@@ -63,6 +63,9 @@ fn router(readiness: Readiness, registry: Registry, drain: Drain) -> Router {
     Router::new()
         .route("/health", get(async || "ok\n"))
         .route("/ready", get(ready))
+        // As Kubernetes names its own.
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(Admin { readiness, registry, drain }))
 }

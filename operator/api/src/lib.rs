@@ -22,7 +22,7 @@ pub use adapter::{
 };
 pub use bounds::{Violation, is_dns_label};
 pub use channel::{AllowedThings, Channel, ChannelSpec, Namespaces, Payload, Validate};
-pub use crds::crds;
+pub use crds::{crds, missing_fields};
 pub use reason::Reason;
 pub use status::{
     AdapterStatus, Address, AddressType, ChannelStatus, ConditionStatus, ConditionType, ConnectionStatus, KeyState,

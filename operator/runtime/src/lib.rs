@@ -6,6 +6,7 @@ mod adapters;
 mod authority;
 mod caller;
 mod clock;
+mod definitions;
 mod election;
 mod events;
 mod fleet;

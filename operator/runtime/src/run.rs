@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::caller::Callers;
 use crate::clock::now;
+use crate::definitions;
 use crate::election::ElectionTimes;
 use crate::events::Events;
 use crate::identity::{Identity, IdentityOptions};
@@ -120,6 +121,7 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     let readiness = Readiness::new();
     readiness.set(LISTED, false);
     readiness.set(SERVING, false);
+    readiness.set(definitions::KNOWN, false);
     let drain = Drain::new();
     drain.on_signals().map_err(RunError::Signals)?;
     let admin = options.admin.address().map(|address| bind("--admin", address)).transpose()?;
@@ -144,6 +146,8 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
         callers: Callers::new(client.clone(), options.audience.clone(), Arc::clone(&state)),
         drain: drain.clone(),
     });
+    let told = Events::new(client.clone(), options.identity.clone(), metrics.clone());
+    tokio::spawn(definitions::watch(client.clone(), readiness.clone(), told, leadership.clone()));
     let identity = Identity::new(client, identity_options(&options), leadership.clone());
     if let Some(token) = options.peer_token.clone() {
         let reporter = Reporter {

@@ -96,6 +96,24 @@ impl Ground {
     /// # Errors
     /// As [`Ground::operator`].
     pub fn operator_with(&self, port: u16, more: &[&str]) -> Result<Operator> {
+        let operator = self.start_operator(port, more)?;
+        until("the operator is ready", || operator.admin("/ready").is_ok_and(|a| a.starts_with("HTTP/1.1 200")));
+        Ok(operator)
+    }
+
+    /// The same, where it serves grants and is not to be ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn operator_unready(&self) -> Result<Operator> {
+        let operator = self.start_operator(0, &[])?;
+        until("the operator is there", || operator.admin("/health").is_ok_and(|a| a.starts_with("HTTP/1.1 200")));
+        let made = ["get", "secret", "-n", NAMESPACE, "tidegate-grants-ca"];
+        until("there is an authority", || self.cluster.kubectl(&made).is_ok_and(|answer| answer.success));
+        Ok(operator)
+    }
+
+    fn start_operator(&self, port: u16, more: &[&str]) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.cluster.kubeconfig_path_for(NAMESPACE, "tidegate-operator")?;
         let log = self.folder.path().join(format!("operator-{number}.log"));
@@ -113,9 +131,7 @@ impl Ground {
             .stdout(Stdio::null())
             .stdin(Stdio::null())
             .spawn()?;
-        let operator = Operator { child, log };
-        until("the operator is ready", || operator.admin("/ready").is_ok_and(|a| a.starts_with("HTTP/1.1 200")));
-        Ok(operator)
+        Ok(Operator { child, log })
     }
 
     /// Starts an adapter on an operator's grants, with more arguments, and waits until it is ready.

@@ -134,3 +134,20 @@ fn a_thing_is_ready_when_the_adapters_of_every_replica_have_it() {
     until("it is in force here", || publish(&here, 5) == 202);
     until("the other replica is given up", || ground.condition("lab", "thing/five", "Programmed") == "True/Programmed");
 }
+
+/// Definitions that are older than the operator drop fields without a word: it says which, and serves all the same.
+#[test]
+fn an_operator_that_is_newer_than_the_definitions_names_what_they_lack() {
+    let ground = lab();
+    let without =
+        r#"[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/aliases"}]"#;
+    let patch = ["patch", "crd", "things.tidegate.io", "--type=json", "-p", without];
+    ground.cluster.kubectl(&patch).unwrap().ok().unwrap();
+    let operator = ground.operator_unready().unwrap();
+    until("it names the field", || operator.admin("/readyz").is_ok_and(|said| said.contains("definitions")));
+    assert!(operator.log().contains("drops fields that the operator honors: spec.aliases"), "{}", operator.log());
+    let told = ["get", "events.v1.events.k8s.io", "-n", "default", "-o", "jsonpath={.items[*].note}"];
+    until("it is told", || ground.cluster.kubectl(&told).unwrap().stdout.contains("spec.aliases"));
+    let adapter = ground.adapter(&operator, &[]).unwrap();
+    until("grants are served", || publish(&adapter, 1) == 202);
+}
