@@ -292,6 +292,14 @@ impl Operator {
     /// When it does not end within the deadline.
     pub fn terminate(&mut self) -> Result<Option<i32>> {
         Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        self.ended()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub fn ended(&mut self) -> Result<Option<i32>> {
         let mut code = None;
         until("the operator ends", || match self.child.try_wait() {
             Ok(Some(status)) => {

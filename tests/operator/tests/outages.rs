@@ -94,8 +94,8 @@ fn devices_go_on_while_the_api_server_is_away() {
     assert_eq!(publish(&adapter, 2), 202);
 }
 
-fn signal(adapter: &Adapter, signal: &str) {
-    assert!(std::process::Command::new("kill").args([signal, &adapter.pid().to_string()]).status().unwrap().success());
+fn signal(pid: u32, signal: &str) {
+    assert!(std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Programmed speaks of every live adapter, whichever replica it takes its grants from.
@@ -118,12 +118,12 @@ fn a_thing_is_ready_when_the_adapters_of_every_replica_have_it() {
     assert_eq!((publish(&here, 3), publish(&there, 3)), (202, 202));
 
     // One adapter of the other replica stands still.
-    signal(&there, "-STOP");
+    signal(there.pid(), "-STOP");
     ground.cluster.apply(&thing("four", 4)).unwrap();
     until("it is missed", || ground.condition("lab", "thing/four", "Programmed") == "False/Pending");
     assert_eq!(publish(&here, 4), 202);
     until("it is said to lag", || ground.condition("lab", "thing/four", "Programmed") == "False/AdapterLagging");
-    signal(&there, "-CONT");
+    signal(there.pid(), "-CONT");
     ground.ready("lab", "thing/four").unwrap();
     assert_eq!(publish(&there, 4), 202);
 
@@ -150,4 +150,52 @@ fn an_operator_that_is_newer_than_the_definitions_names_what_they_lack() {
     until("it is told", || ground.cluster.kubectl(&told).unwrap().stdout.contains("spec.aliases"));
     let adapter = ground.adapter(&operator, &[]).unwrap();
     until("grants are served", || publish(&adapter, 1) == 202);
+}
+
+/// Must show 7: a leader that stood still while another took over writes nothing any more: it ends.
+#[test]
+fn a_leader_that_slept_through_its_lease_ends() {
+    let ground = lab();
+    let mut first = ground.operator().unwrap();
+    until("the first leads", || holder(&ground) == "operator-0");
+    let second = ground.operator().unwrap();
+    signal(first.pid(), "-STOP");
+    until("the second leads", || holder(&ground) == "operator-1");
+    signal(first.pid(), "-CONT");
+    assert_eq!(first.ended().unwrap(), Some(69));
+    assert!(first.log().contains("the lease tidegate/tidegate-operator was lost"), "{}", first.log());
+    until("the second says so", || second.metric("tidegate_operator_leading").unwrap() == 1);
+    ground.cluster.apply(&thing("three", 3)).unwrap();
+    until("the second writes", || !ground.condition("lab", "thing/three", "Accepted").is_empty());
+}
+
+/// Must show 4: no number of reconciles, restarts and leaders changes a key that was generated.
+#[test]
+fn nothing_but_a_rotation_changes_a_key() {
+    let ground = lab();
+    let mut operator = ground.operator().unwrap();
+    let document = "apiVersion: tidegate.io/v1alpha1\nkind: Thing\nmetadata: {namespace: lab, name: dev}\nspec: {connections: [{channel: t}]}\n";
+    ground.cluster.apply(document).unwrap();
+    let secret = || ground.jsonpath(&["secret", "-n", "lab", "dev-credentials"], "{.data}{.metadata.resourceVersion}");
+    until("there is a key", || secret().is_ok());
+    let made = secret().unwrap();
+    for round in 0..50 {
+        // A new generation each time: the status says that it was looked at.
+        let patch = format!(r#"{{"spec":{{"credentials":{{"overlap":"{}s"}}}}}}"#, round + 1);
+        let arguments = ["patch", "-n", "lab", "thing", "dev", "--type=merge", "-p", &patch];
+        ground.cluster.kubectl(&arguments).unwrap().ok().unwrap();
+    }
+    let seen = || ground.jsonpath(&["-n", "lab", "thing/dev"], "{.metadata.generation} {.status.observedGeneration}");
+    until("every one was looked at", || seen().is_ok_and(|seen| seen == "51 51"));
+    assert_eq!(secret().unwrap(), made);
+    for round in 0..3 {
+        operator.terminate().unwrap();
+        operator = ground.operator().unwrap();
+        let patch = format!(r#"{{"spec":{{"credentials":{{"overlap":"{round}h"}}}}}}"#);
+        let arguments = ["patch", "-n", "lab", "thing", "dev", "--type=merge", "-p", &patch];
+        ground.cluster.kubectl(&arguments).unwrap().ok().unwrap();
+        let generation = format!("{0} {0}", 52 + round);
+        until("the next leader has looked", || seen().is_ok_and(|seen| seen == generation));
+    }
+    assert_eq!(secret().unwrap(), made);
 }
