@@ -148,12 +148,13 @@ fn requests(ground: &Ground) -> Result<BTreeMap<&'static str, String>> {
     counted.entry("adapters").or_default();
     for entry in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let who = match entry["user"]["username"].as_str() {
-            Some("system:serviceaccount:tidegate:tidegate-operator") => "three operators in a row",
+            Some("system:serviceaccount:tidegate:tidegate-operator") => "two operators, one after the other",
             Some("system:serviceaccount:tidegate:adapter") => "adapters",
             Some(_) | None => continue,
         };
         let verb = entry["verb"].as_str().unwrap_or_default().to_owned();
-        if entry["stage"] == "ResponseComplete" || verb == "watch" && entry["stage"] == "ResponseStarted" {
+        let counts = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
+        if entry["stage"] == counts {
             *counted.entry(who).or_default().entry(verb).or_default() += 1;
         }
     }
