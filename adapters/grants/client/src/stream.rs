@@ -248,7 +248,7 @@ impl GrantStream {
                 }
             };
             let heard = match piece {
-                Ok(Ok(Some(piece))) => self.take_in(piece, &mut stream, replica, &mut number),
+                Ok(Ok(Some(piece))) => take_in(piece, &mut stream, replica, &mut number, &self.metrics),
                 Ok(Ok(None)) => return Ended::Closed,
                 Ok(Err(error)) => return Ended::Http(error),
                 Err(_elapsed) => return Ended::Silent,
@@ -277,34 +277,6 @@ impl GrantStream {
                 acknowledge.send_replace(Some(Acknowledgement { stream: number, cursor: table.cursor.0 }));
             }
         }
-    }
-
-    /// Takes in a piece of the stream, and all others that are here already.
-    fn take_in(
-        &self,
-        mut piece: Bytes,
-        stream: &mut Response,
-        replica: &mut Replica,
-        number: &mut u64,
-    ) -> Result<Heard, Ended> {
-        let mut heard = Heard::default();
-        for _ in 0..PIECES_MAX {
-            self.metrics.bytes.inc_by(piece.len() as u64);
-            replica.handle_bytes(&piece);
-            while let Some(progress) = replica.poll_progress().map_err(Ended::Stream)? {
-                match progress {
-                    Progress::Opened { stream } => *number = stream,
-                    Progress::Settled(_) => heard.settled = true,
-                    Progress::Alive(cursor) => {
-                        heard.current = replica.resume().is_some_and(|table| table.cursor == cursor);
-                    }
-                }
-            }
-            // The end, however it comes, is told again to whoever waits for the next piece.
-            let Some(Ok(Some(next))) = stream.chunk().now_or_never() else { break };
-            piece = next;
-        }
-        Ok(heard)
     }
 
     /// Tells the operator of the newest table that is in force, once nobody whom it revokes has an open session; ends
@@ -371,6 +343,38 @@ impl GrantStream {
     }
 }
 
+/// Takes in a piece of the stream, and all others that are here already.
+fn take_in(
+    mut piece: Bytes,
+    stream: &mut Response,
+    replica: &mut Replica,
+    number: &mut u64,
+    metrics: &Metrics,
+) -> Result<Heard, Ended> {
+    let mut heard = Heard::default();
+    let mut taken = 1;
+    loop {
+        metrics.bytes.inc_by(piece.len() as u64);
+        replica.handle_bytes(&piece);
+        while let Some(progress) = replica.poll_progress().map_err(Ended::Stream)? {
+            match progress {
+                Progress::Opened { stream } => *number = stream,
+                Progress::Settled(_) => heard.settled = true,
+                Progress::Alive(cursor) => {
+                    heard.current = replica.resume().is_some_and(|table| table.cursor == cursor);
+                }
+            }
+        }
+        if taken == PIECES_MAX {
+            return Ok(heard);
+        }
+        // The end, however it comes, is told again to whoever waits for the next piece.
+        let Some(Ok(Some(next))) = stream.chunk().now_or_never() else { return Ok(heard) };
+        piece = next;
+        taken += 1;
+    }
+}
+
 /// A client that trusts the operator's CA and nobody else.
 fn client(options: &GrantStreamOptions) -> Result<Client, Ended> {
     let pem = std::fs::read(&options.ca).map_err(|source| Ended::File { option: "--grants-ca", source })?;
@@ -398,4 +402,36 @@ fn jitter() -> f64 {
 #[expect(clippy::disallowed_methods, reason = "a driver reads the clock")]
 fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tidegate_grants_proto::{Cursor, Journal, JournalLimits};
+
+    use super::*;
+
+    /// However many pieces are here at once, none is lost.
+    #[tokio::test]
+    async fn a_table_of_many_pieces_is_taken_in_whole() {
+        let (frames, _) = Journal::new(Epoch([1; 16]), JournalLimits::default()).open(None, 5);
+        // A byte a piece: the table, and heartbeats, far more than are taken at once.
+        let beat = Journal::new(Epoch([1; 16]), JournalLimits::default()).heartbeat();
+        let beats = std::iter::repeat_n(beat, 100).flatten();
+        let bytes: Vec<u8> = frames.into_iter().flatten().chain(beats).collect();
+        assert!(bytes.len() > 3 * PIECES_MAX, "{} pieces", bytes.len());
+        let pieces: Vec<_> = bytes.iter().map(|byte| Ok::<_, Infallible>(Bytes::copy_from_slice(&[*byte]))).collect();
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+        let mut stream = Response::from(http::Response::new(body));
+        let (mut replica, mut number, mut rounds) = (Replica::new(), 0, 0);
+        let metrics = Metrics::default();
+        while let Some(piece) = stream.chunk().await.unwrap() {
+            take_in(piece, &mut stream, &mut replica, &mut number, &metrics).unwrap();
+            rounds += 1;
+        }
+        assert_eq!((number, replica.resume().unwrap().cursor), (5, Cursor(0)));
+        assert_eq!(metrics.bytes.get(), bytes.len() as u64);
+        assert!(rounds > 3, "{rounds}");
+    }
 }
