@@ -1,5 +1,6 @@
 //! What one can tell the adapter: flags, environment, file.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,6 +128,10 @@ pub(crate) struct Options {
     /// How long to wait for open connections when told to end
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "30s")]
     pub(crate) drain_timeout: Span,
+
+    /// Subscriptions to end in a second when told to end, so that devices do not all come back at once; all end in time
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_DRAIN_CONNECTIONS_PER_SECOND", default_value = "500")]
+    pub(crate) drain_connections_per_second: NonZeroU32,
 }
 
 /// Longest silence of an event stream that proxies bear.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use prometheus_client::registry::Registry;
-use tidegate_bridge::{Bridge, BridgeParts, Broker, Grants, SystemClock};
+use tidegate_bridge::{Bridge, BridgeParts, Broker, DeparturePace, Grants, SystemClock};
 use tidegate_daemon::Exit;
 use tidegate_daemon::admin::{self, Readiness};
 use tidegate_daemon::config::Listen;
@@ -98,7 +98,11 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     }
     wait_for_broker(&*broker, &readiness, &drain, options.broker_timeout.0).await?;
     drain.draining().await;
-    face.drain();
+    face.drain(DeparturePace {
+        per_second: options.drain_connections_per_second,
+        // What is left of the time is for what connections are at.
+        within: options.drain_timeout.0 / 10 * 8,
+    });
     if !drain.finished(options.drain_timeout.0).await {
         tracing::warn!(connections = drain.count(), "drain timed out");
     }

@@ -1,5 +1,13 @@
 //! The definitions of the resources, as YAML.
 
+use std::process::ExitCode;
+
+use tidegate_daemon::{Exit, program};
+use tidegate_runtime::{Applied, apply_definitions};
+use tokio::runtime::Runtime;
+
+use crate::NAME;
+
 /// All of them, one document each.
 pub(crate) fn yaml() -> String {
     let documents = tidegate_api::crds().map(|crd| {
@@ -7,6 +15,19 @@ pub(crate) fn yaml() -> String {
         format!("---\n{document}")
     });
     documents.concat()
+}
+
+/// Brings them to the API server.
+pub(crate) fn apply() -> Result<ExitCode, ExitCode> {
+    let failed = |error: anyhow::Error, exit: Exit| program::fail(NAME, exit, &error);
+    let runtime = Runtime::new().map_err(|error| failed(error.into(), Exit::Bug))?;
+    let applied = runtime.block_on(apply_definitions());
+    let applied = applied.map_err(|error| failed(error.into(), Exit::Unavailable))?;
+    let told = applied.into_iter().map(|(name, applied)| match applied {
+        Applied::AsBuilt => format!("{name} is in force\n"),
+        Applied::Newer => format!("{name} is newer than this program and stays as it is\n"),
+    });
+    Ok(program::show(&told.collect::<String>()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use tidegate_daemon::{Exit, program, tls};
 use tidegate_runtime::{OperatorOptions, RunError};
 
-use crate::options::{Program, RunOptions, Verb};
+use crate::options::{CrdsOptions, Program, RunOptions, Verb};
 
 const NAME: &str = "operator";
 
@@ -22,14 +22,15 @@ fn main() -> ExitCode {
 
 fn try_main() -> Result<ExitCode, ExitCode> {
     match program::options::<Program>(NAME, std::env::args_os())?.verb {
-        Verb::Crds => Ok(program::show(&crds::yaml())),
+        Verb::Crds(CrdsOptions { apply: false }) => Ok(program::show(&crds::yaml())),
+        Verb::Crds(CrdsOptions { apply: true }) => crds::apply(),
         Verb::Run(options) => run(&options),
     }
 }
 
 fn run(options: &RunOptions) -> Result<ExitCode, ExitCode> {
     let work = async {
-        let broker = broker::start(options).map_err(|error| program::fail(NAME, Exit::Configuration, &error))?;
+        let broker = broker::start(options).await.map_err(|error| program::fail(NAME, Exit::Configuration, &error))?;
         Ok::<_, ExitCode>(tidegate_runtime::run(OperatorOptions { broker, ..options.into() }).await)
     };
     let ended = program::run(NAME, &options.process, work)??;

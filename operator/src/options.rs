@@ -1,7 +1,8 @@
 //! What one can tell the operator: flags, environment, file.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::Listen;
@@ -22,7 +23,16 @@ pub(crate) enum Verb {
     /// Run in a cluster, until told to end
     Run(Box<RunOptions>),
     /// Print the CustomResourceDefinitions
-    Crds,
+    Crds(CrdsOptions),
+}
+
+/// Options of `crds`.
+#[derive(Debug, Args)]
+pub(crate) struct CrdsOptions {
+    /// Bring them to the API server instead, the pod's or that of KUBECONFIG, and return when they are in force. One that
+    /// is newer there stays
+    #[arg(long)]
+    pub(crate) apply: bool,
 }
 
 /// Options of `run`. The API server is the one of the pod, or of KUBECONFIG.
@@ -34,6 +44,10 @@ pub(crate) struct RunOptions {
     /// The operator's own namespace, of its lease and its authority
     #[arg(long, value_name = "NAME", env = "TIDEGATE_NAMESPACE", default_value = "tidegate")]
     pub(crate) namespace: String,
+
+    /// A namespace whose Things, Channels, Secrets and Adapters count; may be given several times. All where absent
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_WATCH_NAMESPACE", value_delimiter = ',')]
+    pub(crate) watch_namespace: Vec<String>,
 
     /// The name of this process in the lease; must be unlike any other's: the pod's name
     #[arg(long, value_name = "NAME", env = "TIDEGATE_IDENTITY")]
@@ -55,10 +69,10 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_GRANTS", default_value = "9443")]
     pub(crate) listen_grants: Listen,
 
-    /// Where other replicas reach the grant stream of this one: the pod's address and port; where it listens, unless
-    /// that is every address
-    #[arg(long, value_name = "IP:PORT", env = "TIDEGATE_ADVERTISE_GRANTS")]
-    pub(crate) advertise_grants: Option<SocketAddr>,
+    /// Where other replicas reach the grant stream of this one: the pod's address, with a port where it is not the one
+    /// of --listen-grants; where it listens, unless that is every address
+    #[arg(long, value_name = "IP[:PORT]", env = "TIDEGATE_ADVERTISE_GRANTS")]
+    pub(crate) advertise_grants: Option<Advertised>,
 
     /// The operator's own token of the audience, to tell the replica that leads what adapters have here; needed where
     /// there are several replicas
@@ -82,12 +96,21 @@ pub(crate) struct RunOptions {
     pub(crate) adapter_image: Option<String>,
 
     /// The broker, to say of Channels whether it is ready: an `amqp://` or `amqps://` URL
-    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true, conflicts_with = "broker_file")]
+    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true, conflicts_with_all = ["broker_file", "probe_broker"])]
     pub(crate) broker: Option<String>,
 
     /// A file that holds the broker's URL; read again at each connection
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_FILE")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_FILE", conflicts_with = "probe_broker")]
     pub(crate) broker_file: Option<PathBuf>,
+
+    /// The same, by the Secret --broker-secret of the operator's own namespace
+    #[arg(long, env = "TIDEGATE_PROBE_BROKER", requires = "broker_secret")]
+    pub(crate) probe_broker: bool,
+
+    /// The StatefulSet and Service of a broker in the operator's own namespace whose Secret --broker-secret the operator
+    /// makes, once: with a password drawn at random, and definitions.json, by which that broker has the user
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_EMBEDDED_BROKER", requires_all = ["broker_secret", "probe_broker"])]
+    pub(crate) embedded_broker: Option<String>,
 
     /// The CA of an amqps:// broker, PEM; the machine's own CAs where absent
     #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_CA")]
@@ -116,11 +139,15 @@ impl From<&RunOptions> for OperatorOptions {
         Self {
             namespace: options.namespace.clone(),
             identity: options.identity.clone(),
+            watched: options.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect(),
             lease: options.lease.clone(),
             authority: options.authority.clone(),
             grants_names: options.grants_name.clone(),
             listen_grants: options.listen_grants.address().unwrap_or(anywhere),
-            advertised: options.advertise_grants,
+            advertised: options.advertise_grants.map(|advertised| match advertised {
+                Advertised::Socket(address) => address,
+                Advertised::Ip(ip) => SocketAddr::new(ip, options.listen_grants.address().unwrap_or(anywhere).port()),
+            }),
             peer_token: options.peer_token.clone(),
             admin: options.process.admin,
             audience: options.audience.clone(),
@@ -129,13 +156,38 @@ impl From<&RunOptions> for OperatorOptions {
             adapters: AdapterDefaults {
                 image: options.adapter_image.clone(),
                 grants_url: options.grants_url.clone(),
-                broker: options.broker_secret.clone().map(|name| BrokerSecret {
-                    name,
-                    url_entry: options.broker_url_entry.clone(),
-                    ca_entry: options.broker_ca_entry.clone(),
-                }),
+                broker: options.broker(),
             },
             broker: None,
         }
+    }
+}
+
+impl RunOptions {
+    /// The Secret with the broker's URL.
+    pub(crate) fn broker(&self) -> Option<BrokerSecret> {
+        self.broker_secret.clone().map(|name| BrokerSecret {
+            name,
+            url_entry: self.broker_url_entry.clone(),
+            ca_entry: self.broker_ca_entry.clone(),
+        })
+    }
+}
+
+/// Where a replica is reached: as a pod knows itself, which is without a port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Advertised {
+    /// On the port that it listens on.
+    Ip(IpAddr),
+    /// There.
+    Socket(SocketAddr),
+}
+
+impl FromStr for Advertised {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ip = text.parse().map(Self::Ip);
+        ip.or_else(|_| text.parse().map(Self::Socket)).map_err(|_| "an IP address, or IP:PORT, is needed")
     }
 }

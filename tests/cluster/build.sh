@@ -83,11 +83,11 @@ programs() {
   echo "$key" > "$OUT/programs.key"
 }
 
-image() { python3 "$HERE/mkimage.py" "img/$1.tar" "localhost/tidegate-test/$1:1" "${@:2}"; }
+image() { python3 "$HERE/../../charts/image/mkimage.py" "img/$1.tar" "localhost/tidegate-test/$1:1" "${@:2}"; }
 
 images() {
   local key applet links=()
-  key=$(key "$(cat "$OUT/programs.key") $(sha256sum < /bin/busybox)" build.sh mkimage.py pause.c)
+  key=$(key "$(cat "$OUT/programs.key") $(sha256sum < /bin/busybox)" build.sh ../../charts/image/mkimage.py pause.c)
   ! is_current images "$key" || return 0
   rm -f "$OUT/images.key"
   cd "$OUT"

@@ -7,7 +7,10 @@
 #   rabbitmq.sh env   NAME                        print its addresses, as shell assignments
 #   rabbitmq.sh ctl   NAME COMMAND...             rabbitmqctl inside it (`ctl NAME stop` ends it gracefully)
 #   rabbitmq.sh stop  NAME...                     kill it at once, as a crash would
-#   rabbitmq.sh root, rabbitmq.sh image_env       the folder, and the environment for a pod of it
+#   rabbitmq.sh root                              print the folder
+#   rabbitmq.sh image OUT.tar NAME:TAG            the same as an image for a pod, an OCI archive, for the user 5672: with a
+#                                                 writable /var/lib/rabbitmq, and rabbitmq.conf and enabled_plugins in
+#                                                 /etc/rabbitmq
 #   rabbitmq.sh certs DIR [HOST]                  a throwaway CA (ca.pem) and a server certificate (server.pem, server.key)
 #
 # Options of start and with:
@@ -311,8 +314,17 @@ image_env() {
   printf '%s\n' "${broker[@]}"
 }
 
+image() {
+  local line env=()
+  prepare
+  while IFS= read -r line; do env+=(--env "$line"); done < <(image_env)
+  python3 "$(dirname "$SELF")/../../charts/image/mkimage.py" "$1" "$2" --tree "$ROOT" --compress none \
+    --owner 5672:5672:/var/lib/rabbitmq --owner 5672:5672:/var/log/rabbitmq \
+    --entrypoint '["/usr/lib/rabbitmq/bin/rabbitmq-server"]' --user 5672:5672 --workdir /var/lib/rabbitmq "${env[@]}"
+}
+
 case ${1:-} in
-  prepare | start | stop | ctl | with | certs | image_env | _inside | _supervise) "$@" ;;
+  prepare | start | stop | ctl | with | certs | image | _inside | _supervise) "$@" ;;
   env) cat "$RUN/$2/env" ;;
   root) echo "$ROOT" ;;
   *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$SELF"; exit 2 ;;

@@ -114,7 +114,12 @@ pub(crate) fn uri(source: &UrlSource) -> Result<AMQPUri, AmqpError> {
             .trim()
             .to_owned(),
     };
-    text.parse().map_err(|_said| AmqpError::Url)
+    let mut uri: AMQPUri = text.parse().map_err(|_said| AmqpError::Url)?;
+    // RabbitMQ's cluster operator ends its URLs with a slash and means the virtual host `/`.
+    if uri.vhost.is_empty() {
+        "/".clone_into(&mut uri.vhost);
+    }
+    Ok(uri)
 }
 
 #[cfg(test)]
@@ -141,6 +146,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "amqp://localhost/there\n").unwrap();
         assert_eq!(uri(&UrlSource::File(file.path().to_owned())).unwrap().vhost, "there");
+        for url in ["amqp://u:p@host:5672", "amqp://u:p@host:5672/", "amqp://u:p@host:5672/%2f"] {
+            assert_eq!(uri(&UrlSource::Fixed(url.to_owned())).unwrap().vhost, "/", "{url}");
+        }
         assert!(matches!(uri(&UrlSource::File("/nowhere".into())), Err(AmqpError::File { .. })));
     }
 

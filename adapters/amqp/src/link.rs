@@ -87,6 +87,12 @@ impl Connector {
         self.reach.subscribe()
     }
 
+    /// Waits until nobody asks for [`Connector::reach`] any more.
+    pub(crate) fn unheard(&self) -> impl Future<Output = ()> + Send + 'static {
+        let reach = self.reach.clone();
+        async move { reach.closed().await }
+    }
+
     fn tell(&self, reach: Reach) {
         self.reach.send_if_modified(|told| std::mem::replace(told, reach) != reach);
     }

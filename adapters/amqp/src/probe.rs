@@ -27,7 +27,7 @@ pub enum Reach {
     Conflict,
 }
 
-/// Connects, stays connected, and tells. Must be called within a tokio runtime.
+/// Connects, stays connected, and tells, until nobody listens. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// [`AmqpError`] when the configuration cannot be right.
@@ -36,13 +36,20 @@ pub fn probe(config: AmqpConfig) -> Result<watch::Receiver<Reach>, AmqpError> {
     check_ca(config.ca_pem.as_deref())?;
     let mut connector = Connector::new(Arc::new(config), "operator");
     let reach = connector.reach();
+    let unheard = connector.unheard();
     tokio::spawn(async move {
-        loop {
-            let link = connector.establish().await;
-            while link.is_up() {
-                tokio::time::sleep(LOOK_EVERY).await;
+        let keep = async {
+            loop {
+                let link = connector.establish().await;
+                while link.is_up() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                connector.lost(None);
             }
-            connector.lost(None);
+        };
+        tokio::select! {
+            () = keep => {}
+            () = unheard => {}
         }
     });
     Ok(reach)

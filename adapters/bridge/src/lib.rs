@@ -6,6 +6,7 @@
 
 mod bridge;
 mod clock;
+mod departure;
 mod fanout;
 mod grants;
 mod metrics;
@@ -15,6 +16,7 @@ mod subscription;
 
 pub use bridge::{Bridge, BridgeParts, Draft};
 pub use clock::{Clock, SystemClock};
+pub use departure::{DeparturePace, Departures};
 pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits};
 pub use grants::{GrantSource, Grants, KeyLookup, Session, StaleTable};
 pub use port::{BoxFuture, Broker, Delivery, Publication, Publisher, Receipt, Subscriber, Unavailable};

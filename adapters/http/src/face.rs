@@ -18,10 +18,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use tidegate_bridge::Bridge;
+use tidegate_bridge::{Bridge, DeparturePace, Departures};
 use tidegate_model::{Refusal, TopicFilter, TopicLimits};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{self, Problem};
 
@@ -89,7 +89,7 @@ pub struct HttpFace {
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) limits: HttpLimits,
     bodies: Arc<Semaphore>,
-    draining: watch::Sender<bool>,
+    departures: Arc<Departures>,
     requests: Family<RequestLabels, Counter>,
     unreadable: Family<UnreadableLabels, Counter>,
 }
@@ -105,16 +105,16 @@ impl HttpFace {
         registry.register("http_unreadable_requests", help, unreadable.clone());
         let units = limits.bodies_bytes_max / RESERVE_UNIT_BYTES;
         let bodies = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { bridge, limits, bodies, draining: watch::Sender::new(false), requests, unreadable })
+        Arc::new(Self { bridge, limits, bodies, departures: Arc::default(), requests, unreadable })
     }
 
-    /// Ends event streams and tells connections to finish.
-    pub fn drain(&self) {
-        self.draining.send_replace(true);
+    /// Tells connections to finish, and ends event streams one after another.
+    pub fn drain(&self, pace: DeparturePace) {
+        self.departures.begin(pace);
     }
 
-    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    pub(crate) fn departures(&self) -> Arc<Departures> {
+        Arc::clone(&self.departures)
     }
 
     /// Serves one connection until either side ends it.
@@ -130,13 +130,13 @@ impl HttpFace {
         });
         let builder = self.protocol();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-        let mut draining = self.draining();
+        let mut draining = self.departures.subscribe();
         // Which protocol is spoken shows only with the first bytes, and nobody else waits for those with a clock.
         let mut silent = pin!(tokio::time::sleep(self.limits.head_read_max));
         loop {
             tokio::select! {
                 outcome = connection.as_mut() => return self.ended(outcome),
-                _ = draining.wait_for(|draining| *draining) => break,
+                _ = draining.wait_for(Option::is_some) => break,
                 () = &mut silent, if !spoken.load(Ordering::Relaxed) => {
                     if !spoken.load(Ordering::Relaxed) {
                         return;

@@ -1,6 +1,7 @@
 //! GET and HEAD: an endless answer of server-sent events.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
 use bytes::Bytes;
 use futures_util::stream;
-use tidegate_bridge::{Subscription, SubscriptionEnd, SubscriptionEvent};
+use tidegate_bridge::{Departures, Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_model::{Protocol, Refusal, TopicFilter};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use crate::answer::Problem;
 use crate::credential::Shown;
@@ -51,7 +53,8 @@ impl HttpFace {
         let events = Events {
             subscription,
             first: Some(first.into()),
-            draining: self.draining(),
+            departures: self.departures(),
+            leaving: None,
             keep_alive: self.limits.event_keep_alive,
             ended: false,
         };
@@ -67,7 +70,9 @@ impl HttpFace {
 struct Events {
     subscription: Subscription,
     first: Option<Bytes>,
-    draining: watch::Receiver<bool>,
+    departures: Arc<Departures>,
+    /// When it is to end, once that is known.
+    leaving: Option<Pin<Box<Sleep>>>,
     keep_alive: Duration,
     ended: bool,
 }
@@ -94,11 +99,10 @@ impl Events {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let Self { subscription, draining, keep_alive, .. } = self;
+        let Self { subscription, departures, leaving, keep_alive, .. } = self;
         let next = tokio::select! {
             biased;
-            // The sender is gone only when the face is, which is an end too.
-            _ = draining.wait_for(|draining| *draining) => Next::End(Refusal::ShuttingDown),
+            () = departure(departures, leaving) => Next::End(Refusal::ShuttingDown),
             event = subscription.next() => Next::of(event),
             () = tokio::time::sleep(*keep_alive) => Next::Chunk(Bytes::from_static(event::KEEP_ALIVE.as_bytes())),
         };
@@ -110,6 +114,19 @@ impl Events {
             }
         };
         Some(chunk)
+    }
+}
+
+/// Waits until the process ends and it is this subscription's turn, which is kept in `leaving`.
+async fn departure(departures: &Departures, leaving: &mut Option<Pin<Box<Sleep>>>) {
+    if leaving.is_none() {
+        let mut begun = departures.subscribe();
+        // The sender lives as long as `departures`.
+        let Ok(pace) = begun.wait_for(Option::is_some).await.map(|pace| *pace) else { return };
+        *leaving = pace.map(|pace| Box::pin(tokio::time::sleep(departures.turn(pace))));
+    }
+    if let Some(turn) = leaving {
+        turn.await;
     }
 }
 

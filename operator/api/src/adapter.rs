@@ -438,6 +438,11 @@ pub struct Drain {
         "message": "at most 1h"
     }]))]
     pub timeout: Option<String>,
+    /// How many subscriptions a pod that is told to end closes in a second, so that devices do not all come back at once.
+    /// All are closed before the timeout. Default: 500.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub connections_per_second: Option<i32>,
 }
 
 /// What each pod asks for and may take.

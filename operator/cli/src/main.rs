@@ -71,7 +71,7 @@ async fn run(program: Program) -> Result<()> {
                 },
             }
         }
-        Command::Check { device, timeout } => check(&device, *timeout).await,
+        Command::Check { device, timeout, within } => check_within(&device, *timeout, *within).await,
     }
 }
 
@@ -139,6 +139,27 @@ fn print(event: &Event, output: Output) {
                 "publisher": event.publisher, "payload": payload,
             })
         ),
+    }
+}
+
+/// Checks until it succeeds, or `within` is over. What can never succeed is not tried again.
+async fn check_within(device: &Device, timeout: Duration, within: Duration) -> Result<()> {
+    /// How long it waits between two attempts.
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut over = std::pin::pin!(tokio::time::sleep(within));
+    loop {
+        let error = match check(device, timeout).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if matches!(error.downcast_ref(), Some(ClientError::Setup(_))) {
+            return Err(error);
+        }
+        tokio::select! {
+            biased;
+            () = &mut over => return Err(error),
+            () = tokio::time::sleep(PAUSE) => eprintln!("tidegate: {error:#}; trying again"),
+        }
     }
 }
 

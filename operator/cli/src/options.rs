@@ -50,6 +50,9 @@ pub(crate) enum Command {
         /// How long the message may take
         #[arg(long, value_name = "SPAN", default_value = "10s")]
         timeout: humantime::Duration,
+        /// Try again until it succeeds, for so long at most, as where the Thing or the server is new
+        #[arg(long, value_name = "SPAN", default_value = "0s")]
+        within: humantime::Duration,
     },
 }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
+use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, Error, Resource};
 use tidegate_api::{crds, missing_fields};
 use tidegate_daemon::admin::Readiness;
 
 use crate::events::Events;
 use crate::lease::{Leadership, in_time};
+use crate::run::{RunError, client};
+use crate::writer::FIELD_MANAGER;
 
 /// The condition that the API server knows every field.
 pub(crate) const KNOWN: &str = "definitions as new as the operator";
@@ -20,6 +23,8 @@ pub(crate) const KNOWN: &str = "definitions as new as the operator";
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How soon they are looked at again when they could not be read, or nobody could be told.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a definition may take to come into force.
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// Fields that are named.
 const NAMED_MAX: usize = 10;
 
@@ -59,6 +64,66 @@ async fn look(api: &Api<CustomResourceDefinition>) -> Option<Option<Missing>> {
             tracing::warn!(error = error as &dyn std::error::Error, "the definitions cannot be read");
         })
         .ok()
+}
+
+/// What became of a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is as this program has it.
+    AsBuilt,
+    /// It has fields that this program does not know and lacks none: it is newer, and stays.
+    Newer,
+}
+
+/// Why the definitions are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// There is no API server that it knows of.
+    #[error(transparent)]
+    Client(RunError),
+    /// The API server refused.
+    #[error("the definition {name}")]
+    Api {
+        /// Which one.
+        name: String,
+        /// Why.
+        source: Error,
+    },
+    /// It was taken and does not come into force.
+    #[error("the definition {0} is not established in time")]
+    NotEstablished(String),
+}
+
+/// Brings the definitions to the API server, and returns when they are in force. One that is newer stays as it is, since
+/// the fields that it has more would be dropped from every object.
+///
+/// # Errors
+/// [`ApplyError`].
+pub async fn apply() -> Result<Vec<(String, Applied)>, ApplyError> {
+    let client = client().await.map_err(ApplyError::Client)?;
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    let mut done = Vec::new();
+    for built in crds() {
+        let name = built.metadata.name.clone().unwrap_or_default();
+        let failed = |source| ApplyError::Api { name: name.clone(), source };
+        let served = in_time(api.get_opt(&name)).await.map_err(failed)?;
+        let newer = served.as_ref().is_some_and(|served| {
+            missing_fields(&built, served).is_empty() && !missing_fields(served, &built).is_empty()
+        });
+        if newer {
+            done.push((name, Applied::Newer));
+            continue;
+        }
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        in_time(api.patch(&name, &params, &Patch::Apply(&built))).await.map_err(failed)?;
+        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
+        let in_force = tokio::time::timeout(ESTABLISHED_WITHIN, established).await;
+        if !matches!(in_force, Ok(Ok(_))) {
+            return Err(ApplyError::NotEstablished(name));
+        }
+        done.push((name, Applied::AsBuilt));
+    }
+    Ok(done)
 }
 
 /// The first definition that lacks anything, and what.

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod authority;
+mod broker;
 mod caller;
 mod clock;
 mod definitions;
@@ -23,6 +24,8 @@ mod state;
 mod watches;
 mod writer;
 
+pub use broker::{BrokerAccess, BrokerSecretOptions, follow_broker_secret};
+pub use definitions::{Applied, ApplyError, apply as apply_definitions};
 pub use lease::LeaseLost;
 pub use run::{AdapterDefaults, OperatorOptions, RunError, run};
 pub use tidegate_plan::{BrokerSecret, BrokerState};

@@ -31,7 +31,7 @@ use crate::reconcile::Accepted;
 use crate::report::Reporter;
 use crate::serve::GrantServer;
 use crate::state::State;
-use crate::watches;
+use crate::watches::{self, Namespaces};
 use crate::writer::{AT_ONCE, Writer, pace};
 
 /// The condition that every kind was listed once.
@@ -50,6 +50,8 @@ pub struct OperatorOptions {
     pub namespace: String,
     /// This process, unlike any other.
     pub identity: String,
+    /// The namespaces whose Things, Channels, Secrets and Adapters count; all where there is none.
+    pub watched: Arc<[String]>,
     /// The lease.
     pub lease: String,
     /// The Secret of the authority.
@@ -112,10 +114,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
-    let mut config = Config::infer().await.map_err(RunError::Config)?;
-    config.read_timeout = None;
-    config.connect_timeout = Some(READ_TIMEOUT);
-    let client = Client::try_from(config).map_err(RunError::Client)?;
+    let client = client().await?;
     let mut registry = Registry::with_prefix("tidegate");
     let metrics = Metrics::registered(&mut registry);
     let readiness = Readiness::new();
@@ -134,7 +133,7 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     let own = grants.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     let advertised = options.advertised.or(own);
     let (holder, leadership) = LeaseHolder::new(client.clone(), lease_options(&options, advertised));
-    tokio::spawn(take_in(client.clone(), Arc::clone(&state)));
+    tokio::spawn(take_in(client.clone(), options.watched.clone(), Arc::clone(&state)));
     if let Some(broker) = options.broker.clone() {
         state.broker_is(BrokerState::Unknown);
         tokio::spawn(follow_broker(broker, Arc::clone(&state)));
@@ -172,6 +171,14 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     ended
 }
 
+/// A client of the pod's API server, or of the one of KUBECONFIG.
+pub(crate) async fn client() -> Result<Client, RunError> {
+    let mut config = Config::infer().await.map_err(RunError::Config)?;
+    config.read_timeout = None;
+    config.connect_timeout = Some(READ_TIMEOUT);
+    Client::try_from(config).map_err(RunError::Client)
+}
+
 fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     let listener = listen::bind(option, address).map_err(RunError::Bind)?;
     if let Ok(address) = listener.local_addr() {
@@ -199,26 +206,26 @@ fn identity_options(options: &OperatorOptions) -> IdentityOptions {
 }
 
 /// Watches every kind and takes in what changes.
-async fn take_in(client: Client, state: Arc<State>) {
+async fn take_in(client: Client, watched: Namespaces, state: Arc<State>) {
     let (to_things, things) = mpsc::channel(WAITING_MAX);
     let (to_channels, channels) = mpsc::channel(WAITING_MAX);
     let (to_secrets, secrets) = mpsc::channel(WAITING_MAX);
     let (to_adapters, adapters) = mpsc::channel(WAITING_MAX);
     let (to_owned, owned) = mpsc::channel(WAITING_MAX);
-    tokio::spawn(watches::watch(client.clone(), "", to_things));
-    tokio::spawn(watches::watch(client.clone(), "", to_channels));
-    tokio::spawn(watches::watch(client.clone(), "", to_adapters));
+    tokio::spawn(watches::watch(client.clone(), watched.clone(), "", to_things));
+    tokio::spawn(watches::watch(client.clone(), watched.clone(), "", to_channels));
+    tokio::spawn(watches::watch(client.clone(), watched.clone(), "", to_adapters));
     for kind in OwnedKind::ALL {
-        let (client, to) = (client.clone(), to_owned.clone());
+        let (client, watched, to) = (client.clone(), watched.clone(), to_owned.clone());
         tokio::spawn(async move {
             if kind == OwnedKind::HTTPRoute {
                 gateway_api(&client).await;
             }
-            watches::watch_owned(client, kind, to).await;
+            watches::watch_owned(client, watched, kind, to).await;
         });
     }
     let labels = format!("{CREDENTIALS_LABEL}=true");
-    tokio::spawn(async move { watches::watch(client, &labels, to_secrets).await });
+    tokio::spawn(async move { watches::watch(client, watched, &labels, to_secrets).await });
     intake::run(Changes { things, channels, secrets, adapters, owned }, &state, now).await;
 }
 

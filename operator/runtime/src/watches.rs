@@ -1,10 +1,14 @@
 //! One kind of object, watched for ever: each change, and at the end of every list the whole, so that what vanished while
 //! nobody looked is noticed.
 
+mod merged;
+
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Error, Resource};
@@ -44,7 +48,13 @@ pub(crate) trait Watched:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
 {
     /// How it is read: our own kinds without the fields of a newer version, which comes to the API server first.
-    type Read: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Into<Self> + 'static;
+    type Read: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Into<Self>
+        + 'static;
 
     /// Takes off what nobody here reads, since it would be most of the memory.
     fn prune(&mut self) {
@@ -62,10 +72,28 @@ fn prune_metadata(metadata: &mut ObjectMeta) {
     }
 }
 
+/// The namespaces that are watched; every one where none is named.
+pub(crate) type Namespaces = Arc<[String]>;
+
 /// Watches until `to` is closed. `labels` selects, where it is not empty.
-pub(crate) async fn watch<K: Watched>(client: Client, labels: &str, to: mpsc::Sender<Change<K>>) {
-    let api: Api<DeserializeGuard<K::Read>> = Api::all(client);
-    follow_either(&api, &K::kind(&()), labels, seen, |change| change, &to).await;
+pub(crate) async fn watch<K: Watched>(
+    client: Client,
+    namespaces: Namespaces,
+    labels: &str,
+    to: mpsc::Sender<Change<K>>,
+) {
+    let (kind, wrap) = (K::kind(&()), |change| change);
+    if namespaces.is_empty() {
+        let api: Api<DeserializeGuard<K::Read>> = Api::all(client);
+        return follow_either(&api, &kind, labels, seen, wrap, &to).await;
+    }
+    let each = |namespace: &String, to: mpsc::Sender<_>, index: usize| {
+        let api: Api<DeserializeGuard<K::Read>> = Api::namespaced(client.clone(), namespace);
+        let kind = &kind;
+        async move { follow_either(&api, kind, labels, seen, move |change| (index, change), &to).await }
+    };
+    let id = |object: &K| ObjectId::of(object.meta());
+    merged::merge(&namespaces, each, id, wrap, &to).await;
 }
 
 /// An object that an Adapter owns.
@@ -78,11 +106,25 @@ pub(crate) struct Owned {
 }
 
 /// Watches one kind of what Adapters own until `to` is closed.
-pub(crate) async fn watch_owned(client: Client, kind: OwnedKind, to: mpsc::Sender<(OwnedKind, Change<Owned>)>) {
-    let api: Api<DynamicObject> = Api::all_with(client, &api_resource(kind));
+pub(crate) async fn watch_owned(
+    client: Client,
+    namespaces: Namespaces,
+    kind: OwnedKind,
+    to: mpsc::Sender<(OwnedKind, Change<Owned>)>,
+) {
+    let (resource, name) = (api_resource(kind), format!("{kind:?}"));
     let labels = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{ADAPTER_LABEL}");
     let read = |object: DynamicObject| Seen::Object(owned(&object));
-    follow_either(&api, &format!("{kind:?}"), &labels, read, |change| (kind, change), &to).await;
+    let wrap = |change| (kind, change);
+    if namespaces.is_empty() {
+        return follow_either(&Api::all_with(client, &resource), &name, &labels, read, wrap, &to).await;
+    }
+    let each = |namespace: &String, to: mpsc::Sender<_>, index: usize| {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let (name, labels) = (&name, &labels);
+        async move { follow_either(&api, name, labels, read, move |change| (index, change), &to).await }
+    };
+    merged::merge(&namespaces, each, |owned: &Owned| owned.id.clone(), wrap, &to).await;
 }
 
 /// An object as it is kept: what others manage of it too, since that tells whose a field is.

@@ -18,14 +18,8 @@ use tempfile::TempDir;
 
 /// The operator's namespace.
 pub const NAMESPACE: &str = "tidegate";
-/// Where the definitions and the roles lie, from this crate.
-const MANIFESTS: [&str; 5] = [
-    "../../crds/things.yaml",
-    "../../crds/channels.yaml",
-    "../../crds/adapters.yaml",
-    "../../operator/rbac.yaml",
-    "../../operator/admission.yaml",
-];
+/// The templates of the chart that say what the operator may do, and who may connect what.
+const RIGHTS: [&str; 2] = ["templates/operator/rbac.yaml", "templates/admission.yaml"];
 /// The ServiceAccount of adapters.
 const ADAPTERS: &str = "apiVersion: v1
 kind: ServiceAccount
@@ -34,7 +28,7 @@ metadata: {name: adapter, namespace: tidegate}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: tidegate-grants}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tidegate-grants}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tidegate-tidegate-grants}
 subjects: [{kind: ServiceAccount, name: adapter, namespace: tidegate}]
 ";
 
@@ -53,10 +47,15 @@ pub struct Ground {
 pub fn ground() -> Result<Ground> {
     let cluster = ControlPlane::start(Options::default().audit())?;
     cluster.kubectl(&["create", "namespace", NAMESPACE])?.ok()?;
-    for path in MANIFESTS {
-        let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).context(path)?;
-        cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &text)?.ok().context(path)?;
-    }
+    let crds = chart_tests::in_tree("crds");
+    let apply = ["apply", "--server-side", "--filename"];
+    cluster.kubectl(&[&apply[..], &[&crds.display().to_string()]].concat())?.ok()?;
+    let chart = chart_tests::chart();
+    let rights = RIGHTS.map(|template| format!("--show-only={template}"));
+    let template = ["template", "tidegate", &chart, "--namespace", NAMESPACE, &rights[0], &rights[1]];
+    let rendered = chart_tests::helm(&template)?;
+    ensure!(rendered.status.success(), "helm: {}", String::from_utf8_lossy(&rendered.stderr));
+    cluster.kubectl_with(&[&apply[..], &["-"]].concat(), &String::from_utf8(rendered.stdout)?)?.ok()?;
     cluster.apply(ADAPTERS)?;
     let kinds = ["things.tidegate.io", "channels.tidegate.io", "adapters.tidegate.io"];
     for kind in kinds {

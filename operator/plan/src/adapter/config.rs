@@ -60,6 +60,7 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
     let settings = &spec.settings;
     let given = [
         ("connections-max", settings.max_connections.map(|count| count.to_string())),
+        ("drain-connections-per-second", spec.drain.connections_per_second.map(|count| count.to_string())),
         ("http-bodies-bytes-max", settings.http.bodies_max_bytes.map(|count| count.to_string())),
         ("http-keep-alive", settings.http.keep_alive.clone()),
         ("http-timeout", settings.http.timeout.clone()),

@@ -41,7 +41,7 @@ const EVERYTHING: &str = r#"
     logLevel: debug
     logFormat: Text
     http: {keepAlive: 10s, timeout: 20s, bodiesMaxBytes: 1048576}
-  drain: {timeout: 90s}
+  drain: {timeout: 90s, connectionsPerSecond: 50}
   resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {memory: 1024Mi}}
   nodeSelector: {disk: fast}
   tolerations: [{key: iot, operator: Exists}]

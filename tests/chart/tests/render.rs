@@ -1,0 +1,224 @@
+//! What the chart makes of values, as goldens; and what it refuses.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use chart_tests::{chart, helm, in_tree};
+use expect_test::{expect, expect_file};
+
+/// A set of values, by the name of its golden.
+const SETS: [(&str, &[&str]); 14] = [
+    ("default", &[]),
+    (
+        "one-replica",
+        &["operator.replicas=1", "operator.podDisruptionBudget.enabled=false", "adapters.http.spec.replicas=1"],
+    ),
+    ("own-broker", &["broker.secretRef.name=rabbitmq-default-user"]),
+    (
+        "own-broker-tls",
+        &[
+            "broker.secretRef.name=mq",
+            "broker.secretRef.urlEntry=url",
+            "broker.secretRef.caEntry=ca.crt",
+            "broker.exchange=iot",
+        ],
+    ),
+    (
+        "embedded-persistent",
+        &[
+            "broker.embedded.persistence.enabled=true",
+            "broker.embedded.persistence.storageClassName=fast",
+            "broker.embedded.priorityClassName=high",
+        ],
+    ),
+    ("namespaces", &["watchNamespaces={tidegate,plant-a,plant-b}"]),
+    ("tls-secret", &["adapters.http.tls.secretName=http-tls"]),
+    (
+        "tls-issuer",
+        &[
+            "adapters.http.tls.issuerRef.name=ca",
+            "adapters.http.tls.issuerRef.kind=ClusterIssuer",
+            "adapters.http.tls.dnsNames={iot.example.org}",
+        ],
+    ),
+    (
+        "ingress",
+        &[
+            "adapters.http.spec.ingress.host=iot.example.org",
+            "adapters.http.spec.ingress.prefix=/http",
+            "adapters.http.spec.ingress.className=nginx",
+        ],
+    ),
+    ("gateway", &["adapters.http.spec.gateway.parentRefs[0].name=edge", "adapters.http.spec.gateway.prefix=/http"]),
+    (
+        "load-balancer",
+        &[
+            "adapters.http.spec.service.type=LoadBalancer",
+            "adapters.http.spec.service.externalTrafficPolicy=Local",
+            "adapters.http.spec.autoscaling.maxReplicas=9",
+        ],
+    ),
+    ("default-deny", &["networkPolicy.defaultDeny=true"]),
+    (
+        "monitoring",
+        &[
+            "monitoring.podMonitor.enabled=true",
+            "monitoring.podMonitor.labels.release=prometheus",
+            "monitoring.prometheusRule.enabled=true",
+            "monitoring.dashboard.enabled=true",
+        ],
+    ),
+    (
+        "everything",
+        &[
+            "fullnameOverride=iot",
+            "commonLabels.team=plant",
+            "image.repository=registry.test/own",
+            "image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "image.pullSecrets[0].name=pull",
+            "definitions.upgrade=false",
+            "rbac.aggregate=false",
+            "admissionPolicy.enabled=false",
+            "networkPolicy.enabled=false",
+            "operator.nodeSelector.disk=fast",
+            "operator.tolerations[0].key=iot",
+            "operator.tolerations[0].operator=Exists",
+            "operator.priorityClassName=high",
+            "operator.podLabels.team=plant",
+            "operator.podAnnotations.note=hello",
+            "operator.serviceAccountAnnotations.role=arn",
+            "operator.topologySpreadConstraints[0].maxSkew=2",
+            "operator.topologySpreadConstraints[0].topologyKey=zone",
+            "operator.topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule",
+        ],
+    ),
+];
+
+fn render(sets: &[&str]) -> Result<String, String> {
+    let chart = chart();
+    let mut args = vec!["template", "tidegate", &chart, "--namespace", "tidegate"];
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let output = helm(&args).unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[test]
+fn values_become_these_objects() {
+    let whole = render(&[]).unwrap();
+    for (name, sets) in SETS {
+        let rendered = render(sets).unwrap();
+        // What is as without any values is in the first golden.
+        let text = if name == "default" {
+            rendered
+        } else {
+            let documents = |text: &str| text.split("---\n").map(str::to_owned).collect::<Vec<_>>();
+            let (before, after) = (documents(&whole), documents(&rendered));
+            let gone = before.iter().filter(|document| !after.contains(document));
+            let come = after.iter().filter(|document| !before.contains(document));
+            let source =
+                |document: &String| format!("# not as before: {}\n", document.lines().next().unwrap_or_default());
+            gone.map(source).chain(come.map(|document| format!("---\n{document}"))).collect()
+        };
+        expect_file![in_tree(&format!("tests/chart/golden/{name}.yaml"))].assert_eq(&text);
+    }
+}
+
+#[test]
+fn what_is_rendered_twice_is_the_same() {
+    assert_eq!(render(&[]).unwrap(), render(&[]).unwrap());
+}
+
+#[test]
+fn each_document_is_yaml_without_a_key_twice() {
+    for (name, sets) in SETS {
+        let rendered = render(sets).unwrap();
+        for document in rendered.split("\n---") {
+            let parsed: Result<serde_yaml::Value, _> = serde_yaml::from_str(document.trim_start_matches("---"));
+            assert!(parsed.is_ok(), "{name}: {parsed:?}\n{document}");
+        }
+    }
+}
+
+/// What is wrong, without where the chart lies.
+fn refusal(set: &str) -> String {
+    let said = render(&[set]).expect_err(set);
+    let of_schema = said.lines().rev().find(|line| line.trim_start().starts_with("- at '"));
+    let of_template = said.lines().find_map(|line| line.strip_prefix("Error: execution error at "));
+    let of_template = of_template.and_then(|line| Some(line.split_once("): ")?.1));
+    of_schema.or(of_template).unwrap_or(&said).trim_start_matches([' ', '-']).to_owned()
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_named() {
+    let sets = [
+        "image.repo=x",
+        "operator.replica=3",
+        "operator.replicas=-1",
+        "operator.replicas=many",
+        "operator.logFormat=xml",
+        "image.digest=latest",
+        "image.pullPolicy=Sometimes",
+        "adapters.mqtt.enabled=true",
+        "adapters.http.spec.protocol=MQTT",
+        "adapters.http.spec.replics=3",
+        "adapters.http.spec.service.type=NoPort",
+        "broker.embedded.enabled=false",
+        "broker.secretRef=mq",
+        "watchNamespaces={plant-a}",
+        "watchNamespaces=plant-a",
+        "networkPolicy.apiServerPorts={70000}",
+        "monitoring.podMonitor.every=1s",
+        "unknown=1",
+    ];
+    let refusals: Vec<String> = sets.iter().map(|set| format!("{set}: {}", refusal(set))).collect();
+    expect![[r#"
+        image.repo=x: at '/image': additional properties 'repo' not allowed
+        operator.replica=3: at '/operator': additional properties 'replica' not allowed
+        operator.replicas=-1: at '/operator/replicas': minimum: got -1, want 0
+        operator.replicas=many: at '/operator/replicas': got string, want integer
+        operator.logFormat=xml: at '/operator/logFormat': value must be one of 'json', 'text'
+        image.digest=latest: at '/image/digest': 'latest' does not match pattern '^(sha256:[0-9a-f]{64})?$'
+        image.pullPolicy=Sometimes: at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'
+        adapters.mqtt.enabled=true: at '/adapters': additional properties 'mqtt' not allowed
+        adapters.http.spec.protocol=MQTT: at '/adapters/http/spec/protocol': value must be 'HTTP'
+        adapters.http.spec.replics=3: at '/adapters/http/spec': additional properties 'replics' not allowed
+        adapters.http.spec.service.type=NoPort: at '/adapters/http/spec/service/type': value must be one of 'ClusterIP', 'NodePort', 'LoadBalancer'
+        broker.embedded.enabled=false: there is no broker: name the Secret of yours in broker.secretRef.name, or set broker.embedded.enabled
+        broker.secretRef=mq: at '/broker/secretRef': got string, want object
+        watchNamespaces={plant-a}: watchNamespaces has to name the release's own namespace too: tidegate
+        watchNamespaces=plant-a: at '/watchNamespaces': got string, want array
+        networkPolicy.apiServerPorts={70000}: at '/networkPolicy/apiServerPorts/0': maximum: got 70,000, want 65,535
+        monitoring.podMonitor.every=1s: at '/monitoring/podMonitor': additional properties 'every' not allowed
+        unknown=1: at '': additional properties 'unknown' not allowed"#]].assert_eq(&refusals.join("\n"));
+}
+
+#[test]
+fn helm_finds_nothing_to_say() {
+    let output = helm(&["lint", "--strict", &chart()]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn dashboards_and_alerts_name_metrics_that_there_are() {
+    let read = |path: &str| std::fs::read_to_string(in_tree(path)).unwrap();
+    let (adapters, operator) = (read("adapters/README.md"), read("operator/README.md"));
+    let documented = |name: &str| {
+        let rest = |prefix: &str| name.strip_prefix(prefix).map(|rest| format!("`_{rest}`"));
+        [adapters.as_str(), operator.as_str()].iter().any(|text| {
+            text.contains(&format!("`{name}`"))
+                || [rest("tidegate_grants_"), rest("tidegate_operator_")]
+                    .iter()
+                    .flatten()
+                    .any(|rest| text.contains(rest))
+        })
+    };
+    let mut found = 0;
+    for path in ["charts/tidegate/files/dashboard.json", "charts/tidegate/files/alerts.yaml"] {
+        for word in read(path).split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if word.starts_with("tidegate_") {
+                assert!(documented(word), "{path}: {word}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 20, "only {found} metrics found");
+}
