@@ -18,10 +18,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod namespace;
+mod nodes;
 #[cfg(test)]
 mod tests;
 
 pub use namespace::Namespace;
+pub use nodes::Cluster;
 
 /// The variable that names the kubeconfig of a cluster that is already there.
 const PRESENT: &str = "TIDEGATE_TEST_KUBECONFIG";

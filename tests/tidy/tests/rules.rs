@@ -173,8 +173,17 @@ const PURE: [&str; 6] = [
     "tidegate-plan",
     "tidegate-manifests",
 ];
-const TESTS: [&str; 8] =
-    ["tidy", "conformance", "bench", "rabbitmq-rig", "cluster-rig", "chart-tests", "operator-tests", "operator-bench"];
+const TESTS: [&str; 9] = [
+    "tidy",
+    "conformance",
+    "bench",
+    "rabbitmq-rig",
+    "cluster-rig",
+    "chart-tests",
+    "system-tests",
+    "operator-tests",
+    "operator-bench",
+];
 
 /// What is wrong with a crate that names these.
 fn dependencies(name: &str, named: &BTreeSet<String>) -> Vec<String> {

@@ -1,0 +1,285 @@
+//! What a platform engineer and her devices see: installation, first message, and everything that happens to pods while
+//! messages flow. Each test counts what was accepted and what the broker has of it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use conformance::until;
+use serde_json::json;
+use system_tests::{Accepted, NAMESPACE, RELEASE, Traffic, Witness, system, thing};
+
+/// The pods of the Adapter `http` of a lab.
+const ADAPTER_PODS: &str = "app.kubernetes.io/name=adapter,tidegate.io/adapter=http";
+/// The pods of the operator.
+const OPERATOR_PODS: &str = "app.kubernetes.io/name=tidegate-operator";
+
+/// Stops the traffic, and makes sure that the broker has all that was accepted.
+fn nothing_is_lost(what: &str, traffic: Traffic, witness: &Witness) -> Accepted {
+    let accepted = traffic.stop();
+    let missing = witness.missing(&accepted.numbers).unwrap();
+    eprintln!(
+        "{what}: {} accepted, {} of them missing; refused {:?}, unanswered {}, longest gap {:.1?}",
+        accepted.numbers.len(),
+        missing.len(),
+        accepted.refused,
+        accepted.unanswered,
+        accepted.longest_gap
+    );
+    assert!(missing.is_empty(), "{what}: the broker lacks {missing:?}");
+    accepted
+}
+
+fn two_pods() -> serde_json::Value {
+    json!({"protocol": "HTTP", "replicas": 2})
+}
+
+#[test]
+fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
+    let system = system();
+    let said = system.helm(&["test", RELEASE, "--logs"]).unwrap();
+    assert!(said.contains("http: accepted after "), "{said}");
+    let enforced = system.json(&["namespace", NAMESPACE], r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}");
+    assert_eq!(enforced.unwrap(), "restricted");
+    for selector in [OPERATOR_PODS, "app.kubernetes.io/name=adapter"] {
+        assert_eq!(system.pods(NAMESPACE, selector).unwrap().len(), 2, "{selector}");
+    }
+    let restarts =
+        system.json(&["--namespace", NAMESPACE, "pods"], "{.items[*].status.containerStatuses[*].restartCount}");
+    let restarts = restarts.unwrap();
+    assert!(restarts.split(' ').all(|count| count == "0"), "restarts: {restarts}");
+}
+
+#[test]
+fn the_first_message_is_accepted_by_the_commands_that_the_chart_prints() {
+    let system = system();
+    let notes = system.helm(&["get", "notes", RELEASE]).unwrap();
+    let begin = notes.find("kubectl apply").expect("commands in the notes");
+    let end = notes[begin..].find("\n\n").expect("an end of them") + begin;
+    let mut shell = Command::new("bash");
+    // What runs behind goes with the shell.
+    let script = format!("trap 'kill $(jobs -p)' EXIT\n{}", &notes[begin..end]);
+    shell.args(["-e", "-c", &script]).env("KUBECONFIG", system.api().kubeconfig_path()).stdin(Stdio::null());
+    let output = shell.env("PATH", path_with_kubectl()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("HTTP/1.1 202"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    system.kubectl(&["--namespace", NAMESPACE, "delete", "thing/sensor", "channel/telemetry"]).unwrap().ok().unwrap();
+}
+
+fn path_with_kubectl() -> String {
+    let home = Command::new(chart_tests::in_tree("tests/cluster/build.sh")).arg("home").output().unwrap();
+    let bin = Path::new(String::from_utf8_lossy(&home.stdout).trim()).join("bin");
+    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default())
+}
+
+#[test]
+fn a_pod_that_is_killed_costs_its_devices_no_message() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
+    let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
+    system.replace(&lab.namespace, ADAPTER_PODS, &pods[..1]);
+    traffic.goes_on(100);
+    let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
+    system.replace(&lab.namespace, ADAPTER_PODS, &pods[..1]);
+    until("the device listens", || listener.is_open());
+    traffic.goes_on(100);
+    nothing_is_lost("one pod killed after the other", traffic, &witness);
+    eprintln!(
+        "a device was away for {:.1?} at most, subscribed {} times",
+        listener.longest_absence(),
+        listener.subscriptions()
+    );
+}
+
+#[test]
+fn all_pods_are_replaced_without_a_message_lost() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(json!({"protocol": "HTTP", "replicas": 2, "drain": {"timeout": "20s", "connectionsPerSecond": 50}}))
+        .unwrap();
+    let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
+    let before = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
+    // A setting that the pods have to be replaced for.
+    let patch = r#"{"spec": {"settings": {"logLevel": "debug"}}}"#;
+    lab.kubectl(&["patch", "adapter", "http", "--type=merge", "--patch", patch]).unwrap();
+    until("other pods are there", || {
+        let now = system.pods(&lab.namespace, ADAPTER_PODS).unwrap_or_default();
+        now.len() == 2 && !now.iter().any(|pod| before.contains(pod))
+    });
+    lab.ready(&["adapter/http"]);
+    until("the device listens to a new pod", || listener.is_open() && listener.subscriptions() > 1);
+    traffic.goes_on(100);
+    let accepted = nothing_is_lost("adapters replaced", traffic, &witness);
+    assert!(accepted.refused.is_empty(), "a pod that ends refused: {:?}", accepted.refused);
+    assert!(listener.ends().iter().all(|end| end.contains("503")), "{:?}", listener.ends());
+    eprintln!("a device was away for {:.1?} at most", listener.longest_absence());
+}
+
+#[test]
+fn devices_go_on_while_no_operator_runs_and_new_ones_come_in_when_it_is_back() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let (witness, traffic) = (lab.witness().unwrap(), lab.traffic().unwrap());
+    let pods = system.pods(NAMESPACE, OPERATOR_PODS).unwrap();
+    assert_eq!(pods.len(), 2);
+    system.replace(NAMESPACE, OPERATOR_PODS, &pods);
+    lab.apply(&thing("late", &["telemetry"])).unwrap();
+    lab.ready(&["thing/late"]);
+    traffic.goes_on(100);
+    let deployment = "deployment/tidegate-operator";
+    system.kubectl(&["--namespace", NAMESPACE, "rollout", "restart", deployment]).unwrap().ok().unwrap();
+    let rolled = ["--namespace", NAMESPACE, "rollout", "status", deployment, "--timeout=90s"];
+    system.kubectl(&rolled).unwrap().ok().unwrap();
+    lab.apply(&thing("later", &["telemetry"])).unwrap();
+    lab.ready(&["thing/later"]);
+    let accepted = nothing_is_lost("operators killed, then replaced", traffic, &witness);
+    assert!(accepted.refused.is_empty() && accepted.unanswered == 0, "{:?}", accepted.refused);
+}
+
+#[test]
+fn what_was_accepted_outlives_the_broker_that_is_killed() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
+    // A queue of this broker is not on its disk the moment that it is declared.
+    traffic.goes_on(1_500);
+    let broker = ["tidegate-broker-0".to_owned()];
+    let uid = || system.json(&["--namespace", NAMESPACE, "pod", &broker[0]], "{.metadata.uid}").unwrap_or_default();
+    let before = uid();
+    let kill = ["--namespace", NAMESPACE, "delete", "pod", &broker[0], "--grace-period=0", "--force"];
+    system.kubectl(&kill).unwrap().ok().unwrap();
+    until("another broker is there", || !uid().is_empty() && uid() != before);
+    system.wait(NAMESPACE, "condition=Ready", &["pod", &broker[0]]);
+    traffic.goes_on(200);
+    until("the device listens", || listener.is_open());
+    lab.ready(&["channel/telemetry"]);
+    let accepted = nothing_is_lost("broker killed", traffic, &witness);
+    assert!(accepted.refused.keys().all(|status| *status == 503), "{:?}", accepted.refused);
+}
+
+#[test]
+fn devices_do_not_notice_that_the_api_server_is_away() {
+    let system = system();
+    if !system.cluster().is_owned() {
+        return;
+    }
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
+    system.cluster().stop_api_server().unwrap();
+    traffic.goes_on(300);
+    system.cluster().start_api_server().unwrap();
+    lab.apply(&thing("late", &["telemetry"])).unwrap();
+    lab.ready(&["thing/late"]);
+    assert_eq!(listener.subscriptions(), 1, "the subscription was cut off: {:?}", listener.ends());
+    let accepted = nothing_is_lost("API server killed", traffic, &witness);
+    assert!(accepted.refused.is_empty() && accepted.unanswered == 0, "{:?}", accepted.refused);
+}
+
+#[test]
+fn a_rotated_key_overlaps_and_a_right_that_is_taken_away_ends_at_once() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
+    let old = lab.key("sensor");
+    lab.kubectl(&["annotate", "thing", "sensor", "tidegate.io/rotate=1"]).unwrap();
+    until("there is another key", || lab.key("sensor") != old);
+    lab.ready(&["thing/sensor"]);
+    // The devices go on with the old key, and a new one comes with the new key.
+    traffic.goes_on(100);
+    let new = lab.traffic().unwrap();
+    assert!(new.stop().refused.is_empty());
+    assert!(listener.is_open() && listener.subscriptions() == 1);
+    let accepted = nothing_is_lost("key rotated", traffic, &witness);
+    assert!(accepted.refused.is_empty() && accepted.unanswered == 0, "{:?}", accepted.refused);
+
+    let traffic = lab.traffic().unwrap();
+    lab.kubectl(&["patch", "thing", "sensor", "--type=merge", "--patch", r#"{"spec": {"connections": []}}"#]).unwrap();
+    until("the subscription is ended", || !listener.is_open());
+    lab.ready(&["thing/sensor"]);
+    // Ready says that every pod has it: from now on nothing is accepted.
+    let before = traffic.count();
+    let url = lab.url("http").unwrap();
+    for _ in 0..20 {
+        assert_eq!(publish(&lab.device("sensor", &url)), 403);
+    }
+    assert_eq!(traffic.count(), before);
+    let accepted = nothing_is_lost("right taken away", traffic, &witness);
+    assert!(accepted.refused.keys().all(|status| *status == 403), "{:?}", accepted.refused);
+    assert!(listener.ends().iter().all(|end| end.contains("revoked")), "{:?}", listener.ends());
+}
+
+/// The status of a publish, with a connection of its own.
+fn publish(device: &tidegate_client::HttpClient) -> u16 {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let sent = device.publish("/channels/telemetry/messages", Some("application/json"), "0");
+    match runtime.block_on(sent) {
+        Ok(()) => 202,
+        Err(tidegate_client::ClientError::Refused { status, .. }) => status,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn an_adapter_scales_under_traffic_and_stays_as_it_is_while_paused() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let (witness, traffic) = (lab.witness().unwrap(), lab.traffic().unwrap());
+    let pods = || system.pods(&lab.namespace, ADAPTER_PODS).unwrap_or_default().len();
+    lab.kubectl(&["scale", "adapter", "http", "--replicas=3"]).unwrap();
+    until("a third pod is there", || pods() == 3);
+    lab.ready(&["adapter/http"]);
+    traffic.goes_on(100);
+    lab.kubectl(&["scale", "adapter", "http", "--replicas=1"]).unwrap();
+    until("one pod is left", || pods() == 1);
+    lab.ready(&["adapter/http"]);
+    traffic.goes_on(100);
+    let accepted = nothing_is_lost("scaled to three and to one", traffic, &witness);
+    assert!(accepted.refused.is_empty(), "{:?}", accepted.refused);
+
+    lab.kubectl(&["annotate", "adapter", "http", "tidegate.io/paused=true"]).unwrap();
+    let traffic = lab.traffic().unwrap();
+    lab.kubectl(&["scale", "adapter", "http", "--replicas=2"]).unwrap();
+    // The operator has seen it when it says so, and writes nothing else.
+    let seen = || {
+        let path = "{.metadata.generation} {.status.observedGeneration}";
+        let said = lab.kubectl(&["get", "adapter", "http", &format!("--output=jsonpath={path}")]).unwrap_or_default();
+        said.split_once(' ').is_some_and(|(now, observed)| now == observed)
+    };
+    until("the operator has seen it", seen);
+    assert_eq!(pods(), 1);
+    lab.kubectl(&["annotate", "adapter", "http", "tidegate.io/paused-"]).unwrap();
+    until("the second pod is there", || pods() == 2);
+    lab.ready(&["adapter/http"]);
+    nothing_is_lost("paused", traffic, &witness);
+}
+
+#[test]
+fn a_namespace_goes_with_all_that_is_in_it_whether_an_operator_runs_or_not() {
+    let system = system();
+    for operators in ["2", "0"] {
+        let lab = system.lab().unwrap();
+        lab.furnish(two_pods()).unwrap();
+        let replicas = format!("--replicas={operators}");
+        let scale = ["--namespace", NAMESPACE, "scale", "deployment", "tidegate-operator", &replicas];
+        system.kubectl(&scale).unwrap().ok().unwrap();
+        let count = operators.parse::<usize>().unwrap();
+        until("so many operators are there", || {
+            system.pods(NAMESPACE, OPERATOR_PODS).is_ok_and(|pods| pods.len() == count)
+        });
+        let name = lab.namespace.name();
+        system.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).unwrap().ok().unwrap();
+    }
+    let scale = ["--namespace", NAMESPACE, "scale", "deployment", "tidegate-operator", "--replicas=2"];
+    system.kubectl(&scale).unwrap().ok().unwrap();
+    system.wait(NAMESPACE, "condition=Available", &["deployment/tidegate-operator"]);
+}
