@@ -1,8 +1,9 @@
 # What one types here. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench bench-operator fmt preflight
+.PHONY: help quickstart test check image cluster cluster-down bench bench-operator fmt preflight
 
 CARGO ?= cargo
+NODES ?= 2
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -10,11 +11,26 @@ help: ## List the targets
 quickstart: preflight ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
 	@adapters/examples/quickstart.sh
 
-test: preflight ## Install what is missing and run every test, against a real RabbitMQ and a real Kubernetes API server
+test: preflight ## Install what is missing and run every test, against a real RabbitMQ and a real Kubernetes
 	tests/rabbitmq/rabbitmq.sh prepare
-	tests/cluster/build.sh
+	tests/cluster/build.sh nodes
 	$(CARGO) build --locked --package adapter --package operator --package tidegate
+	PROFILE=quick charts/image/build.sh
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
+
+image: preflight ## Build the image of the three programs as target/image/tidegate-ARCH.tar (ARCH=arm64, IMAGE=NAME:TAG)
+	charts/image/build.sh
+
+cluster: preflight ## Bring up a Kubernetes on this machine with the images in it (NODES=1 to 4), and say what to type next
+	tests/cluster/build.sh nodes
+	PROFILE=quick charts/image/build.sh
+	tests/rabbitmq/rabbitmq.sh image target/image/rabbitmq.tar localhost/tidegate-test/rabbitmq:4
+	tests/cluster/cluster.sh up $(NODES)
+	tests/cluster/cluster.sh load "$$(charts/image/build.sh archive)" target/image/rabbitmq.tar
+	@tests/cluster/cluster.sh next
+
+cluster-down: ## Take that cluster away again
+	tests/cluster/cluster.sh down
 
 check: preflight ## Formatting, lints, licenses and sources of dependencies
 	$(CARGO) fmt --all --check

@@ -11,7 +11,7 @@ set -euo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 OUT=${CLUSTER_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate/cluster}
 TOOLCHAIN=1.26.8 # what a machine without a Go that is new enough gets
-NODE_PACKAGES=(containerd runc containernetworking-plugins iptables nftables conntrack busybox-static iproute2 gcc python3)
+NODE_PACKAGES=(containerd runc containernetworking-plugins iptables nftables conntrack busybox-static iproute2 gcc python3 libpcre2-8-0)
 
 die() { echo "build.sh: $*" >&2; exit 1; }
 
@@ -83,7 +83,18 @@ programs() {
   echo "$key" > "$OUT/programs.key"
 }
 
-image() { python3 "$HERE/../../charts/image/mkimage.py" "img/$1.tar" "localhost/tidegate-test/$1:1" "${@:2}"; }
+image() { python3 "$HERE/../../charts/image/mkimage.py" "img/$1.tar" "localhost/tidegate-test/$1:1" "${@:2}" >&2; }
+
+# Debian's nginx with the libraries that it asks for, unpacked and not installed, since that would start it.
+proxy() {
+  local lib files=() dir
+  dir=$(mktemp -d)
+  (cd "$dir" && chmod 755 . && apt-get -qq download nginx 2>/dev/null && dpkg -x nginx_*.deb root)
+  while read -r lib; do files+=(--file "$lib:$lib"); done < <(ldd "$dir/root/usr/sbin/nginx" | grep -o '/lib[^ ]*')
+  image nginx --file "$dir/root/usr/sbin/nginx:/nginx" "${files[@]}" --dir /tmp:1777 --dir /var/log/nginx:1777 \
+    --entrypoint '["/nginx", "-e", "stderr", "-c", "/etc/nginx/nginx.conf", "-g", "daemon off;"]' --user 65532:65532
+  rm -rf "$dir"
+}
 
 images() {
   local key applet links=()
@@ -96,6 +107,7 @@ images() {
   image pause --file bin/pause:/pause --entrypoint '["/pause"]' --user 65535:65535
   image coredns --file bin/coredns:/coredns --entrypoint '["/coredns"]' --user 65532:65532
   image busybox --file /bin/busybox:/bin/busybox "${links[@]}" --dir /tmp:1777 --dir /srv:1777 --dir /etc
+  proxy
   echo "$key" > "$OUT/images.key"
 }
 

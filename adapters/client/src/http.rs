@@ -13,6 +13,8 @@ use crate::event::{Event, EventParser, MalformedEvent};
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a publish may take; more than the server's own bound.
 const PUBLISH_MAX: Duration = Duration::from_secs(60);
+/// How long nothing may come of a server: it sends a comment every 30 s, or is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// What went wrong. Never the key.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ impl HttpClient {
             Some(pem) => Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Setup("the CA is not PEM"))?,
             None => Vec::new(),
         };
-        let mut builder = Client::builder().connect_timeout(CONNECT_MAX).no_proxy();
+        let mut builder = Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).no_proxy();
         // A plain connection asks nothing of any CA, and a machine without one should not stand in its way.
         if ca_pem.is_some() || url.starts_with("http://") {
             builder = builder.tls_certs_only(roots);

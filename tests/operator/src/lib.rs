@@ -45,14 +45,25 @@ pub struct Ground {
 /// # Errors
 /// When it does not come up, or does not take the definitions.
 pub fn ground() -> Result<Ground> {
+    ground_with(&[], &[])
+}
+
+/// The same with these namespaces too, and the rights that the chart gives for these values.
+///
+/// # Errors
+/// As [`ground`].
+pub fn ground_with(namespaces: &[&str], values: &[&str]) -> Result<Ground> {
     let cluster = ControlPlane::start(Options::default().audit())?;
-    cluster.kubectl(&["create", "namespace", NAMESPACE])?.ok()?;
+    for namespace in [&[NAMESPACE], namespaces].concat() {
+        cluster.kubectl(&["create", "namespace", namespace])?.ok()?;
+    }
     let crds = chart_tests::in_tree("crds");
     let apply = ["apply", "--server-side", "--filename"];
     cluster.kubectl(&[&apply[..], &[&crds.display().to_string()]].concat())?.ok()?;
     let chart = chart_tests::chart();
     let rights = RIGHTS.map(|template| format!("--show-only={template}"));
-    let template = ["template", "tidegate", &chart, "--namespace", NAMESPACE, &rights[0], &rights[1]];
+    let mut template = vec!["template", "tidegate", &chart, "--namespace", NAMESPACE, &rights[0], &rights[1]];
+    template.extend(values.iter().flat_map(|value| ["--set", value]));
     let rendered = chart_tests::helm(&template)?;
     ensure!(rendered.status.success(), "helm: {}", String::from_utf8_lossy(&rendered.stderr));
     cluster.kubectl_with(&[&apply[..], &["-"]].concat(), &String::from_utf8(rendered.stdout)?)?.ok()?;

@@ -41,7 +41,6 @@ pub fn thing(name: &str, channels: &[&str]) -> Thing {
 /// # Panics
 /// When that is no spec.
 #[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
 pub fn adapter(name: &str, spec: Value) -> Adapter {
     let spec: AdapterSpec = serde_json::from_value(spec).expect("a spec");
     Adapter::new(name, spec)

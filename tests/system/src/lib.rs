@@ -45,6 +45,8 @@ spec:
 /// A cluster with the chart installed in it.
 pub struct System {
     cluster: Cluster,
+    /// Tidegate's and the broker's, as OCI archives.
+    images: [PathBuf; 2],
 }
 
 /// The installation that the tests of one process share. They take turns, since most of them break something.
@@ -71,13 +73,11 @@ impl System {
         let image = script("charts/image/build.sh", &[])?;
         let (_, archive) = image.split_once(' ').context("an image and its file")?;
         let broker = in_tree("target/image/rabbitmq.tar");
-        script(
-            "tests/rabbitmq/rabbitmq.sh",
-            &["image", &broker.display().to_string(), "localhost/tidegate-test/rabbitmq:4"],
-        )?;
-        let system = Self { cluster: Cluster::start(NODES)? };
+        let name = "localhost/tidegate-test/rabbitmq:4";
+        script("tests/rabbitmq/rabbitmq.sh", &["image", &broker.display().to_string(), name])?;
+        let system = Self { images: [in_tree(archive), broker], cluster: Cluster::start(NODES)? };
         if system.cluster.is_owned() {
-            system.load_images(&[in_tree(archive), broker])?;
+            system.load_images()?;
         }
         system.kubectl(&["create", "namespace", NAMESPACE])?.ok()?;
         let restricted = "pod-security.kubernetes.io/enforce=restricted";
@@ -87,12 +87,12 @@ impl System {
         Ok(system)
     }
 
-    /// Brings images to every node.
+    /// Brings the images to every node, as to one that has come back with nothing.
     ///
     /// # Errors
-    /// When one is missing.
-    pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
-        archives.iter().try_for_each(|archive| self.cluster.load(archive))
+    /// When the cluster was there before.
+    pub fn load_images(&self) -> Result<()> {
+        self.images.iter().try_for_each(|archive| self.cluster.load(archive))
     }
 
     /// Makes the broker's volume anew, empty.
@@ -115,10 +115,18 @@ impl System {
     /// # Errors
     /// What Helm said.
     pub fn install(&self, chart: &str) -> Result<()> {
+        self.install_with(chart, &[])
+    }
+
+    /// The same with more arguments of Helm.
+    ///
+    /// # Errors
+    /// What Helm said.
+    pub fn install_with(&self, chart: &str, more: &[&str]) -> Result<()> {
         let values = in_tree("tests/cluster/values.yaml").display().to_string();
         let set = "broker.embedded.persistence.storageClassName=tests,broker.embedded.persistence.enabled=true";
         let args = ["upgrade", "--install", RELEASE, chart, "--values", &values, "--set", set, "--wait"];
-        self.helm(&[&args[..], &["--timeout", "180s"]].concat()).map(drop)
+        self.helm(&[&args[..], &["--timeout", "180s"], more].concat()).map(drop)
     }
 
     /// Runs Helm on the release's namespace, and returns what it said.

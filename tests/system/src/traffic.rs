@@ -47,13 +47,24 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts them, and returns when each has had a message accepted.
+    /// Starts them, and returns when messages are accepted.
     ///
     /// # Panics
     /// When none is within the deadline.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "gaps are measured in real time")]
     pub fn start(device: &HttpClient, path: &'static str) -> Self {
+        let traffic = Self::begin(device, path);
+        traffic.goes_on(50);
+        traffic
+    }
+
+    /// Starts them, and does not wait.
+    ///
+    /// # Panics
+    /// When there is no runtime.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "gaps are measured in real time")]
+    pub fn begin(device: &HttpClient, path: &'static str) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let log = Arc::new(Mutex::new(Log { accepted: Accepted::default(), last: Instant::now() }));
         let devices = (0..DEVICES).map(|number| {
@@ -82,15 +93,20 @@ impl Traffic {
             })
         });
         let devices = devices.collect();
-        let traffic = Self { runtime, devices, log };
-        traffic.goes_on(50);
-        traffic
+        Self { runtime, devices, log }
     }
 
     /// How many were accepted so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).accepted.numbers.len()
+    }
+
+    /// How many were refused with this status so far.
+    #[must_use]
+    pub fn refused(&self, status: u16) -> usize {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.accepted.refused.get(&status).copied().unwrap_or_default()
     }
 
     /// Waits until so many more are accepted.

@@ -1,20 +1,14 @@
-//! What a platform engineer and her devices see: installation, first message, and everything that happens to pods while
-//! messages flow. Each test counts what was accepted and what the broker has of it.
-
-use std::path::Path;
-use std::process::{Command, Stdio};
+//! Everything that happens to pods, the broker and the API server while messages flow. Each test counts what was accepted
+//! and what the broker has of it.
 
 use conformance::until;
 use serde_json::json;
-use system_tests::{Accepted, NAMESPACE, RELEASE, Traffic, Witness, system, thing};
+use system_tests::{Accepted, NAMESPACE, Traffic, Witness, system, thing};
 
-/// The pods of the Adapter `http` of a lab.
-const ADAPTER_PODS: &str = "app.kubernetes.io/name=adapter,tidegate.io/adapter=http";
-/// The pods of the operator.
-const OPERATOR_PODS: &str = "app.kubernetes.io/name=tidegate-operator";
+use crate::{ADAPTER_PODS, OPERATOR_PODS, two_pods};
 
 /// Stops the traffic, and makes sure that the broker has all that was accepted.
-fn nothing_is_lost(what: &str, traffic: Traffic, witness: &Witness) -> Accepted {
+pub(crate) fn nothing_is_lost(what: &str, traffic: Traffic, witness: &Witness) -> Accepted {
     let accepted = traffic.stop();
     let missing = witness.missing(&accepted.numbers).unwrap();
     eprintln!(
@@ -27,52 +21,6 @@ fn nothing_is_lost(what: &str, traffic: Traffic, witness: &Witness) -> Accepted 
     );
     assert!(missing.is_empty(), "{what}: the broker lacks {missing:?}");
     accepted
-}
-
-fn two_pods() -> serde_json::Value {
-    json!({"protocol": "HTTP", "replicas": 2})
-}
-
-#[test]
-fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
-    let system = system();
-    let said = system.helm(&["test", RELEASE, "--logs"]).unwrap();
-    assert!(said.contains("http: accepted after "), "{said}");
-    let enforced = system.json(&["namespace", NAMESPACE], r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}");
-    assert_eq!(enforced.unwrap(), "restricted");
-    for selector in [OPERATOR_PODS, "app.kubernetes.io/name=adapter"] {
-        assert_eq!(system.pods(NAMESPACE, selector).unwrap().len(), 2, "{selector}");
-    }
-    let restarts =
-        system.json(&["--namespace", NAMESPACE, "pods"], "{.items[*].status.containerStatuses[*].restartCount}");
-    let restarts = restarts.unwrap();
-    assert!(restarts.split(' ').all(|count| count == "0"), "restarts: {restarts}");
-}
-
-#[test]
-fn the_first_message_is_accepted_by_the_commands_that_the_chart_prints() {
-    let system = system();
-    let notes = system.helm(&["get", "notes", RELEASE]).unwrap();
-    let begin = notes.find("kubectl apply").expect("commands in the notes");
-    let end = notes[begin..].find("\n\n").expect("an end of them") + begin;
-    let mut shell = Command::new("bash");
-    // What runs behind goes with the shell.
-    let script = format!("trap 'kill $(jobs -p)' EXIT\n{}", &notes[begin..end]);
-    shell.args(["-e", "-c", &script]).env("KUBECONFIG", system.api().kubeconfig_path()).stdin(Stdio::null());
-    let output = shell.env("PATH", path_with_kubectl()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("HTTP/1.1 202"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    system.kubectl(&["--namespace", NAMESPACE, "delete", "thing/sensor", "channel/telemetry"]).unwrap().ok().unwrap();
-}
-
-fn path_with_kubectl() -> String {
-    let home = Command::new(chart_tests::in_tree("tests/cluster/build.sh")).arg("home").output().unwrap();
-    let bin = Path::new(String::from_utf8_lossy(&home.stdout).trim()).join("bin");
-    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default())
 }
 
 #[test]
@@ -264,22 +212,27 @@ fn an_adapter_scales_under_traffic_and_stays_as_it_is_while_paused() {
 }
 
 #[test]
-fn a_namespace_goes_with_all_that_is_in_it_whether_an_operator_runs_or_not() {
+fn a_node_that_loses_power_takes_no_accepted_message_along() {
     let system = system();
-    for operators in ["2", "0"] {
-        let lab = system.lab().unwrap();
-        lab.furnish(two_pods()).unwrap();
-        let replicas = format!("--replicas={operators}");
-        let scale = ["--namespace", NAMESPACE, "scale", "deployment", "tidegate-operator", &replicas];
-        system.kubectl(&scale).unwrap().ok().unwrap();
-        let count = operators.parse::<usize>().unwrap();
-        until("so many operators are there", || {
-            system.pods(NAMESPACE, OPERATOR_PODS).is_ok_and(|pods| pods.len() == count)
-        });
-        let name = lab.namespace.name();
-        system.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).unwrap().ok().unwrap();
+    if !system.cluster().is_owned() {
+        return;
     }
-    let scale = ["--namespace", NAMESPACE, "scale", "deployment", "tidegate-operator", "--replicas=2"];
-    system.kubectl(&scale).unwrap().ok().unwrap();
+    let lab = system.lab().unwrap();
+    lab.furnish(two_pods()).unwrap();
+    let nodes = system.json(&["--namespace", &lab.namespace, "pods"], "{.items[*].spec.nodeName}").unwrap();
+    assert!(nodes.contains("tide1") && nodes.contains("tide2"), "{nodes}");
+    let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
+    system.cluster().crash(2).unwrap();
+    traffic.goes_on(100);
+    system.wait("default", "condition=Ready=Unknown", &["node/tide2"]);
+    traffic.goes_on(100);
+    let accepted = nothing_is_lost("node without power", traffic, &witness);
+    assert!(accepted.refused.is_empty(), "{:?}", accepted.refused);
+    system.cluster().bring_back(2).unwrap();
+    system.load_images().unwrap();
+    system.wait("default", "condition=Ready", &["node/tide2"]);
+    lab.ready(&["adapter/http"]);
+    until("the device listens", || listener.is_open());
     system.wait(NAMESPACE, "condition=Available", &["deployment/tidegate-operator"]);
+    eprintln!("a device was away for {:.1?} at most", listener.longest_absence());
 }

@@ -1,0 +1,181 @@
+//! Every face, by every way that leads to it: what goes in on one comes out on all, and RabbitMQ has it.
+
+use conformance::until;
+use serde_json::{Value, json};
+use system_tests::{Lab, system};
+use tidegate_client::{HttpClient, Subscription};
+use tokio::runtime::Runtime;
+
+/// The faces that there are. Each that lands joins here.
+#[derive(Clone, Copy, Debug)]
+enum Face {
+    Http,
+}
+
+const FACES: [Face; 1] = [Face::Http];
+
+impl Face {
+    /// Its arguments of `tidegate`.
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
+
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+        }
+    }
+}
+
+/// A proxy as an Ingress controller sets it up, once with the prefix and once without it; the rest is nginx' defaults.
+const PROXY: &str = "pid /tmp/nginx.pid;
+events {}
+http {
+  access_log off;
+  client_body_temp_path /tmp/1; proxy_temp_path /tmp/2; fastcgi_temp_path /tmp/3; uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5;
+  server {
+    listen 8080;
+    location /http/ { proxy_pass http://http:80; }
+    location /stripped/http/ { proxy_pass http://http:80/; }
+  }
+}
+";
+
+fn restricted_pod(name: &str, container: Value, volumes: &Value) -> Value {
+    let mut container = container;
+    container["name"] = "only".into();
+    container["imagePullPolicy"] = "Never".into();
+    container["securityContext"] = json!({
+        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "restartPolicy": "Never", "automountServiceAccountToken": false, "containers": [container],
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumes": volumes,
+        },
+    })
+}
+
+/// Puts the proxy into the lab, and returns its URL.
+fn proxy(lab: &Lab<'_>) -> String {
+    let config = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "proxy"}, "data": {"nginx.conf": PROXY},
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "proxy"},
+        "spec": {"selector": {"app": "proxy"}, "ports": [{"port": 8080}]},
+    });
+    let container = json!({
+        "image": "localhost/tidegate-test/nginx:1",
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/nginx"}, {"name": "tmp", "mountPath": "/tmp"}],
+    });
+    let volumes = json!([{"name": "config", "configMap": {"name": "proxy"}}, {"name": "tmp", "emptyDir": {}}]);
+    for object in [config, service, restricted_pod("proxy", container, &volumes)] {
+        lab.apply(&object).unwrap();
+    }
+    lab.ready(&["pod/proxy"]);
+    lab.url("proxy").unwrap()
+}
+
+/// Publishes from a pod of the lab by the command line, and returns when that has ended well.
+fn publish_from_a_pod(lab: &Lab<'_>, face: Face, payload: &str) {
+    let image = lab.system.json(&["--namespace", "tidegate", "deployment", "tidegate-operator"], "{..image}").unwrap();
+    let url = format!("--url={}://{}.{}.svc", face.scheme(), face.scheme(), lab.namespace);
+    let container = json!({
+        "image": image, "command": ["tidegate", "publish"],
+        "args": [url, "--channel=telemetry", "--subtopic=ways", "--key-file=/key/key", "--content-type=application/json", payload],
+        "volumeMounts": [{"name": "key", "mountPath": "/key"}],
+    });
+    let volumes = json!([{"name": "key", "secret": {"secretName": "sensor-credentials", "defaultMode": 288}}]);
+    lab.apply(&restricted_pod("publisher", container, &volumes)).unwrap();
+    lab.system.wait(&lab.namespace, "jsonpath={.status.phase}=Succeeded", &["pod/publisher"]);
+}
+
+/// A subscriber, and by which way it came.
+struct Heard {
+    way: String,
+    subscription: Subscription,
+}
+
+impl Heard {
+    fn next(&mut self, runtime: &Runtime) -> (String, String, String) {
+        let next = async {
+            loop {
+                let event = self.subscription.next().await.unwrap().expect("a message");
+                if event.kind == "message" {
+                    let text = String::from_utf8(event.payload).unwrap();
+                    return (text, event.content_type.unwrap_or_default(), event.topic.unwrap_or_default());
+                }
+            }
+        };
+        let next = async { tokio::time::timeout(std::time::Duration::from_secs(30), next).await };
+        runtime.block_on(next).unwrap_or_else(|_| panic!("nothing within 30 s: {}", self.way))
+    }
+}
+
+#[test]
+fn what_goes_in_by_any_way_comes_out_by_every_way() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    let spec = json!({"protocol": "HTTP", "replicas": 2, "service": {"type": "NodePort"}});
+    lab.furnish(spec).unwrap();
+    let proxied = proxy(&lab);
+    let runtime = Runtime::new().unwrap();
+    let port = system.json(&["--namespace", &lab.namespace, "service/http"], "{.spec.ports[0].nodePort}").unwrap();
+    let node = system.json(&["nodes"], "{.items[0].status.addresses[0].address}").unwrap();
+    let direct = lab.url("http").unwrap();
+    let ways = [
+        ("the Service", direct.clone()),
+        ("the Service, with the prefix", format!("{direct}/http")),
+        ("a port of a node", format!("http://{node}:{port}")),
+        ("a proxy that keeps the prefix", format!("{proxied}/http")),
+        ("a proxy that takes the prefix off", format!("{proxied}/stripped/http")),
+    ];
+    for face in FACES {
+        assert_eq!(
+            lab.kubectl(&["get", "adapter", "http", "--output=jsonpath={.spec.protocol}"]).unwrap(),
+            face.protocol()
+        );
+        let devices: Vec<(&str, HttpClient)> =
+            ways.iter().map(|(way, url)| (*way, lab.device("sensor", url))).collect();
+        let witness = lab.witness().unwrap();
+        let subscribe = |(way, device): &(&str, HttpClient)| {
+            let mut subscription = None;
+            until("the way is open", || {
+                subscription = runtime.block_on(device.subscribe("/channels/telemetry/messages/%23")).ok();
+                subscription.is_some()
+            });
+            Heard { way: (*way).to_owned(), subscription: subscription.expect("it was waited for") }
+        };
+        let mut heard: Vec<Heard> = devices.iter().map(subscribe).collect();
+        let mut sent = 0;
+        for (way, device) in &devices {
+            let payload = sent.to_string();
+            let path = "/channels/telemetry/messages/ways";
+            let published = runtime.block_on(device.publish(path, Some("application/json"), payload.clone()));
+            published.unwrap_or_else(|error| panic!("{way}: {error}"));
+            for listener in &mut heard {
+                let topic = format!("channels/{}.telemetry/messages/ways", lab.namespace);
+                assert_eq!(
+                    listener.next(&runtime),
+                    (payload.clone(), "application/json".into(), topic),
+                    "{way} to {}",
+                    listener.way
+                );
+            }
+            sent += 1;
+        }
+        publish_from_a_pod(&lab, face, &sent.to_string());
+        for listener in &mut heard {
+            assert_eq!(listener.next(&runtime).0, sent.to_string(), "a pod to {}", listener.way);
+        }
+        assert!(witness.missing(&(0..=sent).collect()).unwrap().is_empty());
+    }
+}

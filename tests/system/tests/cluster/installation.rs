@@ -1,0 +1,72 @@
+//! From nothing to a first message, and to nothing again.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use conformance::until;
+use system_tests::{NAMESPACE, RELEASE, system};
+
+use crate::{OPERATOR_PODS, two_pods};
+
+#[test]
+fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
+    let system = system();
+    let said = system.helm(&["test", RELEASE, "--logs"]).unwrap();
+    assert!(said.contains("http: accepted after "), "{said}");
+    let enforced = system.json(&["namespace", NAMESPACE], r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}");
+    assert_eq!(enforced.unwrap(), "restricted");
+    for selector in [OPERATOR_PODS, "app.kubernetes.io/name=adapter"] {
+        assert_eq!(system.pods(NAMESPACE, selector).unwrap().len(), 2, "{selector}");
+    }
+    let restarts =
+        system.json(&["--namespace", NAMESPACE, "pods"], "{.items[*].status.containerStatuses[*].restartCount}");
+    let restarts = restarts.unwrap();
+    assert!(restarts.split(' ').all(|count| count == "0"), "restarts: {restarts}");
+}
+
+#[test]
+fn the_first_message_is_accepted_by_the_commands_that_the_chart_prints() {
+    let system = system();
+    let notes = system.helm(&["get", "notes", RELEASE]).unwrap();
+    let begin = notes.find("kubectl apply").expect("commands in the notes");
+    let end = notes[begin..].find("\n\n").expect("an end of them") + begin;
+    let mut shell = Command::new("bash");
+    // What runs behind goes with the shell.
+    let script = format!("trap 'kill $(jobs -p)' EXIT\n{}", &notes[begin..end]);
+    shell.args(["-e", "-c", &script]).env("KUBECONFIG", system.api().kubeconfig_path()).stdin(Stdio::null());
+    let output = shell.env("PATH", path_with_kubectl()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("HTTP/1.1 202"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    system.kubectl(&["--namespace", NAMESPACE, "delete", "thing/sensor", "channel/telemetry"]).unwrap().ok().unwrap();
+}
+
+fn path_with_kubectl() -> String {
+    let home = Command::new(chart_tests::in_tree("tests/cluster/build.sh")).arg("home").output().unwrap();
+    let bin = Path::new(String::from_utf8_lossy(&home.stdout).trim()).join("bin");
+    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default())
+}
+
+#[test]
+fn a_namespace_goes_with_all_that_is_in_it_whether_an_operator_runs_or_not() {
+    let system = system();
+    for operators in ["2", "0"] {
+        let lab = system.lab().unwrap();
+        lab.furnish(two_pods()).unwrap();
+        let replicas = format!("--replicas={operators}");
+        let scale = ["--namespace", NAMESPACE, "scale", "deployment", "tidegate-operator", &replicas];
+        system.kubectl(&scale).unwrap().ok().unwrap();
+        let count = operators.parse::<usize>().unwrap();
+        until("so many operators are there", || {
+            system.pods(NAMESPACE, OPERATOR_PODS).is_ok_and(|pods| pods.len() == count)
+        });
+        let name = lab.namespace.name();
+        system.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).unwrap().ok().unwrap();
+    }
+    let scale = ["--namespace", NAMESPACE, "scale", "deployment", "tidegate-operator", "--replicas=2"];
+    system.kubectl(&scale).unwrap().ok().unwrap();
+    system.wait(NAMESPACE, "condition=Available", &["deployment/tidegate-operator"]);
+}
