@@ -89,9 +89,9 @@ image() { python3 "$HERE/../../charts/image/mkimage.py" "img/$1.tar" "localhost/
 proxy() {
   local lib files=() dir
   dir=$(mktemp -d)
-  (cd "$dir" && chmod 755 . && apt-get -qq download nginx 2>/dev/null && dpkg -x nginx_*.deb root)
-  while read -r lib; do files+=(--file "$lib:$lib"); done < <(ldd "$dir/root/usr/sbin/nginx" | grep -o '/lib[^ ]*')
-  image nginx --file "$dir/root/usr/sbin/nginx:/nginx" "${files[@]}" --dir /tmp:1777 --dir /var/log/nginx:1777 \
+  (cd "$dir" && chmod 755 . && apt-get -qq download nginx 2>/dev/null && dpkg -x nginx_*.deb nginx)
+  while read -r lib; do files+=(--file "$lib:$lib"); done < <(ldd "$dir/nginx/usr/sbin/nginx" | grep -o '/lib[^ ]*')
+  image nginx --file "$dir/nginx/usr/sbin/nginx:/nginx" "${files[@]}" --dir /tmp:1777 --dir /var/log/nginx:1777 \
     --entrypoint '["/nginx", "-e", "stderr", "-c", "/etc/nginx/nginx.conf", "-g", "daemon off;"]' --user 65532:65532
   rm -rf "$dir"
 }

@@ -1,5 +1,4 @@
 //! An operator that is for a few namespaces has rights in those alone, and serves those alone.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use conformance::until;
 use operator_tests::{NAMESPACE, ground_with};
