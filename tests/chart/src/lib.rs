@@ -3,6 +3,7 @@
 //! Owns the values, of which files of the chart are made, and the call of Helm. Must not know what a template looks like.
 
 pub mod documents;
+pub mod sets;
 pub mod values;
 
 use std::path::{Path, PathBuf};

@@ -188,3 +188,46 @@ fn it_ends_with_its_supervisor() {
     assert!(Command::new("kill").args(["-KILL", &pids[0].to_string()]).status().unwrap().success());
     becomes("every process is gone", || !pids.iter().any(|pid| is_alive(*pid)));
 }
+
+#[test]
+#[ignore = "runs as a process of its own, to be killed"]
+fn starts_one_with_a_node_and_waits_for_its_end() {
+    let _cluster = Cluster::start(1).unwrap();
+    let tell = PathBuf::from(std::env::var_os(TELL).expect("run by the test below"));
+    std::fs::write(tell, "").unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_cluster_with_a_node_ends_with_its_process_even_by_sigkill() {
+    let scratch = TempDir::new().unwrap();
+    let tell = scratch.path().join("tell");
+    let mut process = Command::new(std::env::current_exe().unwrap());
+    process.args(["--ignored", "--exact", "tests::starts_one_with_a_node_and_waits_for_its_end"]);
+    process.env(TELL, &tell).env_remove(PRESENT).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = process.spawn().unwrap();
+    while !tell.exists() {
+        assert!(process.try_wait().unwrap().is_none(), "it did not come up");
+        std::thread::yield_now();
+    }
+    let traces = || {
+        let list = |command: &mut Command| String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned();
+        let namespaces = list(Command::new("ip").arg("netns"));
+        let routes = list(Command::new("ip").args(["route", "show", "table", "all"]));
+        let processes = list(Command::new("ps").args(["-eo", "args"]));
+        let cgroups = Path::new("/sys/fs/cgroup/memory/tide1").exists() || Path::new("/sys/fs/cgroup/tide1").exists();
+        [
+            namespaces.contains("tide"),
+            routes.contains("10.89.0.0/16"),
+            processes.contains("/run/tidegate-cluster/"),
+            cgroups,
+            Path::new("/run/tidegate-cluster").exists(),
+        ]
+    };
+    assert_eq!(traces(), [true; 5]);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    becomes("nothing of it is left", || traces() == [false; 5]);
+}

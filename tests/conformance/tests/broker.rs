@@ -395,3 +395,25 @@ fn messages_that_the_broker_dropped_for_a_slow_adapter_are_told_as_a_gap() {
     events.until("event: gap\n").unwrap();
     assert!(metric(&adapter, "tidegate_broker_dropped_total") >= 1);
 }
+
+#[test]
+fn a_subscription_that_waits_for_its_turn_to_end_still_gets_what_comes() {
+    let mut leaving = Adapter::start(shared_url(), &["--drain-connections-per-second", "1"]).unwrap();
+    let staying = Adapter::start(shared_url(), &[]).unwrap();
+    let (ended, ends) = std::sync::mpsc::sync_channel(6);
+    let readers: Vec<_> = (0..6)
+        .map(|_| {
+            let (events, ended) = (leaving.subscribe("channels/telemetry/messages/%23", KEY_2).unwrap(), ended.clone());
+            std::thread::spawn(move || ended.send(events.to_end().unwrap()).unwrap())
+        })
+        .collect();
+    let pid = leaving.pid().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let first = ends.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(staying.publish(TOPIC, KEY_1, "application/json", b"\"last\"").unwrap(), 202);
+    let others: Vec<String> = (0..5).map(|_| ends.recv_timeout(DEADLINE).unwrap()).collect();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert!(!first.contains("\"last\"") && others.iter().any(|events| events.contains("\"last\"")), "{others:?}");
+    assert!(others.iter().all(|events| events.contains("event: end")));
+    assert_eq!(leaving.terminate().unwrap(), Some(0));
+}

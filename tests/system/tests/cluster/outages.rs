@@ -32,9 +32,8 @@ fn a_pod_that_is_killed_costs_its_devices_no_message() {
     let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
     system.replace(&lab.namespace, ADAPTER_PODS, &pods[..1]);
     traffic.goes_on(100);
-    let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
-    system.replace(&lab.namespace, ADAPTER_PODS, &pods[..1]);
-    until("the device listens", || listener.is_open());
+    system.replace(&lab.namespace, ADAPTER_PODS, &pods[1..]);
+    until("the device listens to another pod", || listener.is_open() && listener.subscriptions() > 1);
     traffic.goes_on(100);
     nothing_is_lost("one pod killed after the other", traffic, &witness);
     eprintln!(

@@ -1,0 +1,119 @@
+//! Sets of values that users have, and what the chart makes of them.
+
+use crate::{chart, helm};
+
+/// A set of values, by the name of its golden.
+pub const SETS: [(&str, &[&str]); 14] = [
+    ("default", &[]),
+    (
+        "one-replica",
+        &["operator.replicas=1", "operator.podDisruptionBudget.enabled=false", "adapters.http.spec.replicas=1"],
+    ),
+    ("own-broker", &["broker.secretRef.name=rabbitmq-default-user"]),
+    (
+        "own-broker-tls",
+        &[
+            "broker.secretRef.name=mq",
+            "broker.secretRef.urlEntry=url",
+            "broker.secretRef.caEntry=ca.crt",
+            "broker.exchange=iot",
+        ],
+    ),
+    (
+        "embedded-persistent",
+        &[
+            "broker.embedded.persistence.enabled=true",
+            "broker.embedded.persistence.storageClassName=fast",
+            "broker.embedded.priorityClassName=high",
+        ],
+    ),
+    ("namespaces", &["watchNamespaces={tidegate,plant-a,plant-b}"]),
+    ("tls-secret", &["adapters.http.tls.secretName=http-tls"]),
+    (
+        "tls-issuer",
+        &[
+            "adapters.http.tls.issuerRef.name=ca",
+            "adapters.http.tls.issuerRef.kind=ClusterIssuer",
+            "adapters.http.tls.dnsNames={iot.example.org}",
+        ],
+    ),
+    (
+        "ingress",
+        &[
+            "adapters.http.spec.ingress.host=iot.example.org",
+            "adapters.http.spec.ingress.prefix=/http",
+            "adapters.http.spec.ingress.className=nginx",
+        ],
+    ),
+    ("gateway", &["adapters.http.spec.gateway.parentRefs[0].name=edge", "adapters.http.spec.gateway.prefix=/http"]),
+    (
+        "load-balancer",
+        &[
+            "adapters.http.spec.service.type=LoadBalancer",
+            "adapters.http.spec.service.externalTrafficPolicy=Local",
+            "adapters.http.spec.autoscaling.maxReplicas=9",
+        ],
+    ),
+    ("default-deny", &["networkPolicy.defaultDeny=true"]),
+    (
+        "monitoring",
+        &[
+            "monitoring.podMonitor.enabled=true",
+            "monitoring.podMonitor.labels.release=prometheus",
+            "monitoring.prometheusRule.enabled=true",
+            "monitoring.dashboard.enabled=true",
+        ],
+    ),
+    (
+        "everything",
+        &[
+            "fullnameOverride=iot",
+            "commonLabels.team=plant",
+            "image.repository=registry.test/own",
+            "image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "image.pullSecrets[0].name=pull",
+            "definitions.upgrade=false",
+            "rbac.aggregate=false",
+            "admissionPolicy.enabled=false",
+            "networkPolicy.enabled=false",
+            "operator.nodeSelector.disk=fast",
+            "operator.tolerations[0].key=iot",
+            "operator.tolerations[0].operator=Exists",
+            "operator.priorityClassName=high",
+            "operator.podLabels.team=plant",
+            "operator.podAnnotations.note=hello",
+            "operator.serviceAccountAnnotations.role=arn",
+            "operator.topologySpreadConstraints[0].maxSkew=2",
+            "operator.topologySpreadConstraints[0].topologyKey=zone",
+            "operator.topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule",
+        ],
+    ),
+];
+
+/// What `helm template` prints for these values; or why they are refused.
+///
+/// # Errors
+/// What Helm said.
+///
+/// # Panics
+/// When Helm cannot be run.
+pub fn render(sets: &[&str]) -> Result<String, String> {
+    render_with(sets, &[])
+}
+
+/// The same with more arguments of Helm.
+///
+/// # Errors
+/// What Helm said.
+///
+/// # Panics
+/// When Helm cannot be run.
+pub fn render_with(sets: &[&str], more: &[&str]) -> Result<String, String> {
+    let chart = chart();
+    let mut args = vec!["template", "tidegate", &chart, "--namespace", "tidegate"];
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    args.extend(more);
+    let output = helm(&args).expect("helm");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
