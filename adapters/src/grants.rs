@@ -44,13 +44,15 @@ pub(crate) fn open(options: &Options, grants: &Arc<Grants>, registry: &mut Regis
 }
 
 impl Source {
-    /// Puts grants in force, and again at every change; `readiness` says whether there are any.
-    pub(crate) fn run(self, readiness: &Readiness, condition: &'static str) -> Result<()> {
+    /// Puts grants in force, and again at every change; `readiness` says whether there are any. The stream, where they come
+    /// by one, is to be left at the end.
+    pub(crate) fn run(self, readiness: &Readiness, condition: &'static str) -> Result<Option<Arc<GrantStream>>> {
         match self {
             Self::Manifests(mut manifests, changes) => {
                 manifests.reload()?;
                 readiness.set(condition, true);
                 tokio::spawn(manifests.follow(changes));
+                Ok(None)
             }
             Self::Stream(stream) => {
                 let (mut table, readiness) = (stream.table(), readiness.clone());
@@ -62,9 +64,9 @@ impl Source {
                         }
                     }
                 });
+                Ok(Some(stream))
             }
         }
-        Ok(())
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
 
     let grants = Arc::new(Grants::new());
     let source = grants::open(options, &grants, &mut registry).or_end(Exit::Configuration)?;
-    source.run(&readiness, GRANTS_LOADED).or_end(Exit::Bug)?;
+    let stream = source.run(&readiness, GRANTS_LOADED).or_end(Exit::Bug)?;
 
     let parts = BridgeParts {
         grants,
@@ -105,6 +105,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     });
     if !drain.finished(options.drain_timeout.0).await {
         tracing::warn!(connections = drain.count(), "drain timed out");
+    }
+    if let Some(stream) = stream {
+        stream.leave().await;
     }
     Ok(())
 }

@@ -88,6 +88,11 @@ impl Adapters {
         }
     }
 
+    /// The adapter of the stream serves nobody any more, and counts for nothing.
+    pub(crate) fn leave(&mut self, stream: u64) {
+        self.by_instance.retain(|_, adapter| adapter.stream != stream);
+    }
+
     /// Whether any adapter has acknowledged anything since this process began.
     #[must_use]
     pub(crate) const fn ever_acknowledged(&self) -> bool {
@@ -156,6 +161,18 @@ mod tests {
         adapters.acknowledge(again, Cursor(2), Cursor(2), now);
         adapters.close(again, now);
         assert_eq!(adapters.least_at(now + GONE_AFTER), None);
+    }
+
+    #[test]
+    fn one_that_says_that_it_leaves_is_not_waited_for() {
+        let (mut adapters, now) = (Adapters::default(), start());
+        let (a, b) = (adapters.open("a".into(), None), adapters.open("b".into(), None));
+        adapters.acknowledge(a, Cursor(1), Cursor(2), now);
+        adapters.acknowledge(b, Cursor(2), Cursor(2), now);
+        adapters.leave(a);
+        adapters.close(a, now);
+        assert_eq!((adapters.least_at(now), adapters.serving(now)), (Some(Cursor(2)), 1));
+        assert!(!adapters.acknowledge(a, Cursor(3), Cursor(3), now));
     }
 
     #[test]

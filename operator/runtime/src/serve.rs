@@ -19,7 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tidegate_daemon::Stream;
 use tidegate_daemon::drain::Drain;
 use tidegate_grants_proto::{
-    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, LOOKUP_PATH, Lookup, Resume,
+    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup, Resume,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -101,6 +101,7 @@ fn router(server: Arc<GrantServer>) -> Router {
     Router::new()
         .route(GRANTS_PATH, get(grants))
         .route(ACKNOWLEDGED_PATH, post(acknowledged))
+        .route(LEAVING_PATH, post(leaving))
         .route(LOOKUP_PATH, post(lookup))
         .route(REPORT_PATH, post(report))
         .with_state(server)
@@ -214,6 +215,17 @@ async fn acknowledged(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderM
     };
     let known = server.state.acknowledge(said.stream, Cursor(said.cursor), now());
     if known { StatusCode::NO_CONTENT } else { StatusCode::GONE }.into_response()
+}
+
+async fn leaving(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderMap, body: Body) -> Response {
+    if let Err(denied) = server.admit(&headers).await {
+        return denied;
+    }
+    let Some(said) = read(body).await.and_then(|bytes| Leaving::from_cbor(&bytes)) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    server.state.leave(said.stream, now());
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn lookup(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderMap, body: Body) -> Response {

@@ -295,6 +295,15 @@ impl State {
         accepted
     }
 
+    /// An adapter serves nobody any more.
+    pub(crate) fn leave(&self, stream: u64, now: Instant) {
+        let mut known = self.known();
+        known.adapters.leave(stream);
+        known.release(now);
+        drop(known);
+        self.work.notify_waiters();
+    }
+
     /// Another replica reported. What is to be asked of it next.
     pub(crate) fn reported(&self, report: &Report, now: Instant) -> Vec<Question> {
         let ask = {

@@ -1,5 +1,4 @@
 //! What the chart makes of values, as goldens; and what it refuses.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use chart_tests::sets::{SETS, render};
 use chart_tests::{chart, helm, in_tree};

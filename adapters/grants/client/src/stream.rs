@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use prometheus_client::registry::Registry;
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tidegate_bridge::{Clock, Grants, SystemClock};
 use tidegate_grants_proto::{
-    ACKNOWLEDGED_PATH, Acknowledgement, Epoch, Found, GRANTS_PATH, LOOKUP_PATH, Lookup, Progress, Replica, Resume,
+    ACKNOWLEDGED_PATH, Acknowledgement, Epoch, Found, GRANTS_PATH, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup,
+    Progress, Replica, Resume,
 };
 use tidegate_model::{Generation, KeyHash, Timestamp};
 use tokio::sync::watch;
@@ -28,6 +30,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How long a connection, or an answer that ends, may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Waits between connections: the first, and the longest.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+/// The first wait, and the longest, before another attempt.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often the age of the table is looked at.
@@ -94,6 +98,8 @@ pub struct GrantStream {
     /// This process, unlike any other.
     instance: String,
     client: watch::Sender<Option<Client>>,
+    /// The stream, as the operator named it.
+    number: AtomicU64,
     /// The table in force, once there is one.
     in_force: watch::Sender<Option<Resume>>,
     /// When the operator was last heard of, or the table on disk was known to be good.
@@ -125,6 +131,7 @@ impl GrantStream {
             options,
             instance: instance(),
             client: watch::Sender::new(None),
+            number: AtomicU64::new(0),
             in_force: watch::Sender::new(None),
             heard: watch::Sender::new(None),
             metrics: Metrics::registered(registry),
@@ -149,6 +156,17 @@ impl GrantStream {
         let reached = |now: Resume| now.epoch == table.epoch && now.cursor >= table.cursor;
         // The sender lives as long as this.
         let _ = in_force.wait_for(|now| now.is_some_and(reached)).await;
+    }
+
+    /// Tells the operator that nobody is served here any more, so that it does not wait for this process to have what is
+    /// new. The stream is of no use afterward.
+    pub async fn leave(&self) {
+        let Some(client) = self.client.borrow().clone() else { return };
+        let body = Leaving { stream: self.number.load(Ordering::Relaxed) }.to_cbor();
+        let told = tokio::time::timeout(LEAVE_MAX, self.post(&client, LEAVING_PATH, body)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::debug!("the operator was not told of the end");
+        }
     }
 
     /// Asks the operator whose a key is.
@@ -274,6 +292,7 @@ impl GrantStream {
                 let at = SystemClock.now();
                 self.heard.send_replace(Some(at));
                 keep.is_good(at);
+                self.number.store(number, Ordering::Relaxed);
                 acknowledge.send_replace(Some(Acknowledgement { stream: number, cursor: table.cursor.0 }));
             }
         }

@@ -23,7 +23,9 @@ mod wire;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, FrameReader, Mode};
 pub use journal::{Journal, JournalLimits};
 pub use replica::{Progress, Replica, StreamError};
-pub use request::{ACKNOWLEDGED_PATH, Acknowledgement, Found, GRANTS_PATH, LOOKUP_PATH, Lookup, Resume};
+pub use request::{
+    ACKNOWLEDGED_PATH, Acknowledgement, Found, GRANTS_PATH, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup, Resume,
+};
 
 /// Names one history of tables: cursors of different epochs have nothing to do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,6 +11,8 @@ use crate::{Cursor, Epoch};
 pub const GRANTS_PATH: &str = "/v1/grants";
 /// Where an adapter says which table is in force in it.
 pub const ACKNOWLEDGED_PATH: &str = "/v1/grants/acknowledged";
+/// Where an adapter says that it serves nobody any more.
+pub const LEAVING_PATH: &str = "/v1/grants/leaving";
 /// Where an adapter asks after a key that it does not know.
 pub const LOOKUP_PATH: &str = "/v1/grants/lookup";
 
@@ -61,6 +63,14 @@ pub struct Acknowledgement {
     pub cursor: u64,
 }
 
+/// Nobody is served any more by who has this stream: so it need not be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Leaving {
+    /// The stream, as its Hello named it.
+    #[n(0)]
+    pub stream: u64,
+}
+
 /// Does anybody have this key?
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Lookup {
@@ -100,5 +110,6 @@ macro_rules! body {
 }
 
 body!(Acknowledgement);
+body!(Leaving);
 body!(Lookup);
 body!(Found);
