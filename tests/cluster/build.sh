@@ -89,7 +89,12 @@ image() { python3 "$HERE/../../charts/image/mkimage.py" "img/$1.tar" "localhost/
 proxy() {
   local lib files=() dir
   dir=$(mktemp -d)
-  (cd "$dir" && chmod 755 . && apt-get -qq download nginx 2>/dev/null && dpkg -x nginx_*.deb nginx)
+  (
+    cd "$dir"
+    chmod 755 .
+    apt-get -qq download nginx 2>/dev/null || { apt-get -qq update && apt-get -qq download nginx 2>/dev/null; }
+    dpkg -x nginx_*.deb nginx
+  )
   while read -r lib; do files+=(--file "$lib:$lib"); done < <(ldd "$dir/nginx/usr/sbin/nginx" | grep -o '/lib[^ ]*')
   image nginx --file "$dir/nginx/usr/sbin/nginx:/nginx" "${files[@]}" --dir /tmp:1777 --dir /var/log/nginx:1777 \
     --entrypoint '["/nginx", "-e", "stderr", "-c", "/etc/nginx/nginx.conf", "-g", "daemon off;"]' --user 65532:65532

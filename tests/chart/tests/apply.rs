@@ -1,5 +1,4 @@
 //! A real API server takes what the chart makes of values, without Helm too.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use chart_tests::in_tree;
 use chart_tests::sets::{SETS, render_with};

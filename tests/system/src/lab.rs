@@ -137,8 +137,18 @@ impl<'a> Lab<'a> {
     /// When it is no URL.
     #[must_use]
     pub fn device(&self, thing: &str, url: &str) -> HttpClient {
+        self.device_trusting(thing, url, "")
+    }
+
+    /// The same that trusts this certificate, PEM, and no other.
+    ///
+    /// # Panics
+    /// As [`Lab::device`].
+    #[must_use]
+    pub fn device_trusting(&self, thing: &str, url: &str, certificate: &str) -> HttpClient {
         let id = format!("{}.{thing}", self.namespace);
-        HttpClient::new(url, &id, &self.key(thing), None).expect("a device")
+        let trusted = Some(certificate.as_bytes()).filter(|pem| !pem.is_empty());
+        HttpClient::new(url, &id, &self.key(thing), trusted).expect("a device")
     }
 
     /// Devices `sensor` that publish on `telemetry` through the Adapter `http`, until they are told to stop.

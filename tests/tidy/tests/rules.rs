@@ -119,7 +119,8 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
+    ("tidegate-mqtt-proto", &[]),
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
     ("tidegate-grants-proto", &["tidegate-model"]),
@@ -165,7 +166,8 @@ const FOR_FEW: [(&str, &[&str]); 5] = [
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
+    "tidegate-mqtt-proto",
     "tidegate-grants-proto",
     "tidegate-model",
     "tidegate-senml",

@@ -1,8 +1,10 @@
 //! Every face, by every way that leads to it: what goes in on one comes out on all, and RabbitMQ has it.
 
+use std::process::Command;
+
 use conformance::until;
 use serde_json::{Value, json};
-use system_tests::{Lab, system};
+use system_tests::{Lab, Listener, adapter, channel, system, thing};
 use tidegate_client::{HttpClient, Subscription};
 use tokio::runtime::Runtime;
 
@@ -178,4 +180,64 @@ fn what_goes_in_by_any_way_comes_out_by_every_way() {
         }
         assert!(witness.missing(&(0..=sent).collect()).unwrap().is_empty());
     }
+}
+
+/// A certificate of its own for an address, and its key, PEM.
+fn certificate(address: &str) -> [String; 2] {
+    let folder = std::env::temp_dir().join(format!("tidegate-certificate-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let [cert, key] = ["cert", "key"].map(|name| folder.join(name).display().to_string());
+    let name = format!("subjectAltName=IP:{address}");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]);
+    openssl.args(["-subj", "/CN=test", "-addext", &name, "-addext", "basicConstraints=critical,CA:FALSE"]);
+    assert!(openssl.args(["-keyout", &key, "-out", &cert]).output().unwrap().status.success());
+    let pair = [&cert, &key].map(|path| std::fs::read_to_string(path).unwrap());
+    std::fs::remove_dir_all(folder).unwrap();
+    pair
+}
+
+#[test]
+fn a_renewed_certificate_is_served_and_no_connection_dropped() {
+    let system = system();
+    if !system.cluster().is_owned() {
+        return; // Other kubelets take a minute or two to bring it.
+    }
+    let lab = system.lab().unwrap();
+    let listener =
+        json!({"name": "https", "port": 443, "transport": "TLS", "tls": {"secretRef": {"name": "http-tls"}}});
+    lab.apply(&channel("telemetry")).unwrap();
+    lab.apply(&thing("sensor", &["telemetry"])).unwrap();
+    lab.apply(&adapter("http", json!({"protocol": "HTTP", "replicas": 2, "listeners": [listener]}))).unwrap();
+    let mut address = String::new();
+    until("there is a Service", || {
+        lab.system.address(&lab.namespace, "http").is_ok_and(|found| {
+            address = found;
+            address.starts_with(|first: char| first.is_ascii_digit())
+        })
+    });
+    let (ip, _) = address.split_once(':').unwrap();
+    let secret = |[cert, key]: &[String; 2]| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "http-tls"},
+            "stringData": {"tls.crt": cert, "tls.key": key},
+        })
+    };
+    let [first, second] = [certificate(ip), certificate(ip)];
+    lab.apply(&secret(&first)).unwrap();
+    lab.ready(&["adapter/http", "thing/sensor"]);
+    let url = format!("https://{address}");
+    let before = lab.device_trusting("sensor", &url, &first[0]);
+    let listens = Listener::start(&before, "/channels/telemetry/messages/%23");
+    lab.apply(&secret(&second)).unwrap();
+    let after = lab.device_trusting("sensor", &url, &second[0]);
+    let runtime = Runtime::new().unwrap();
+    // Each pod gets it in its own time: a row of new connections reaches both.
+    let publish = |number: u64| {
+        let sent = after.publish("/channels/telemetry/messages", Some("application/json"), number.to_string());
+        runtime.block_on(sent).is_ok()
+    };
+    until("the new one is served", || publish(1));
+    listens.until_heard(1);
+    assert_eq!(listens.subscriptions(), 1, "{:?}", listens.ends());
 }

@@ -22,6 +22,11 @@ fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
         system.json(&["--namespace", NAMESPACE, "pods"], "{.items[*].status.containerStatuses[*].restartCount}");
     let restarts = restarts.unwrap();
     assert!(restarts.split(' ').all(|count| count == "0"), "restarts: {restarts}");
+    let password = system.secret(NAMESPACE, "tidegate-broker", "password").unwrap();
+    for pod in system.pods(NAMESPACE, OPERATOR_PODS).unwrap() {
+        let log = system.kubectl(&["--namespace", NAMESPACE, "logs", &pod]).unwrap().ok().unwrap();
+        assert!(!log.contains("forbidden") && !log.contains(&password), "{log}");
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn devices_go_on_while_no_operator_runs_and_new_ones_come_in_when_it_is_back() {
     let lab = system.lab().unwrap();
     lab.furnish(two_pods()).unwrap();
     let (witness, traffic) = (lab.witness().unwrap(), lab.traffic().unwrap());
+    let adapters = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
     let pods = system.pods(NAMESPACE, OPERATOR_PODS).unwrap();
     assert_eq!(pods.len(), 2);
     system.replace(NAMESPACE, OPERATOR_PODS, &pods);
@@ -85,6 +86,7 @@ fn devices_go_on_while_no_operator_runs_and_new_ones_come_in_when_it_is_back() {
     system.kubectl(&rolled).unwrap().ok().unwrap();
     lab.apply(&thing("later", &["telemetry"])).unwrap();
     lab.ready(&["thing/later"]);
+    assert_eq!(system.pods(&lab.namespace, ADAPTER_PODS).unwrap(), adapters, "an operator replaced pods");
     let accepted = nothing_is_lost("operators killed, then replaced", traffic, &witness);
     assert!(accepted.refused.is_empty() && accepted.unanswered == 0, "{:?}", accepted.refused);
 }
