@@ -11,11 +11,14 @@ help: ## List the targets
 quickstart: preflight ## Build, start the adapter on the example, send a first message and see it arrive (ONCE=1: then end)
 	@adapters/examples/quickstart.sh
 
+# As the image is built, so that nothing is built twice.
+test: export CARGO_BUILD_TARGET := $(shell PATH=$$PATH:$$HOME/.cargo/bin; rustc -vV | sed -n 's/^host: //p')
+test: export RUSTFLAGS := -C target-feature=+crt-static
 test: preflight ## Install what is missing and run every test, against a real RabbitMQ and a real Kubernetes
 	tests/rabbitmq/rabbitmq.sh prepare
 	tests/cluster/build.sh nodes
 	$(CARGO) build --locked --package adapter --package operator --package tidegate
-	PROFILE=quick charts/image/build.sh
+	PROFILE=dev charts/image/build.sh
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 
 image: preflight ## Build the image of the three programs as target/image/tidegate-ARCH.tar (ARCH=arm64, IMAGE=NAME:TAG)
@@ -23,7 +26,7 @@ image: preflight ## Build the image of the three programs as target/image/tidega
 
 cluster: preflight ## Bring up a Kubernetes on this machine with the images in it (NODES=1 to 4), and say what to type next
 	tests/cluster/build.sh nodes
-	PROFILE=quick charts/image/build.sh
+	PROFILE=dev charts/image/build.sh
 	tests/rabbitmq/rabbitmq.sh image target/image/rabbitmq.tar localhost/tidegate-test/rabbitmq:4
 	tests/cluster/cluster.sh up $(NODES)
 	tests/cluster/cluster.sh load "$$(charts/image/build.sh archive)" target/image/rabbitmq.tar

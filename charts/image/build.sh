@@ -6,7 +6,7 @@
 #   build.sh archive    print the image's file
 #
 # Environment: IMAGE  default localhost/tidegate:VERSION        ARCH  amd64 (default: this machine's) or arm64
-#              PROFILE  default release                         CARGO  default cargo
+#              PROFILE  default release; dev for tests          CARGO  default cargo
 #
 # Makes target/image/ARCH/{adapter,operator,tidegate}, target/image/tidegate-ARCH.tar (an OCI archive, as
 # `ctr images import`, `podman load` and `skopeo copy oci-archive:` take it) and target/image/tidegate-ARCH.cdx.json (a
@@ -16,6 +16,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 PATH=$PATH:$HOME/.cargo/bin
 PROGRAMS=(adapter operator tidegate)
+BYTES_MAX=$((40 * 1024 * 1024))
 
 die() { echo "build.sh: $*" >&2; exit 1; }
 
@@ -29,10 +30,11 @@ profile=${PROFILE:-release}
 archive=$out/tidegate-$arch.tar
 
 build() {
-  local program flags=() linker
+  local program flags=() linker strip=strip built=${CARGO_TARGET_DIR:-target}/$target/${profile/#dev/debug}
   if [ "$arch" != "$here" ]; then
     linker=${target/-unknown/}-gcc
     command -v "$linker" > /dev/null || die "$linker is missing"
+    strip=${target/-unknown/}-strip
     export "CC_${target//-/_}=$linker" "CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_LINKER=$linker"
   fi
   for program in "${PROGRAMS[@]}"; do flags+=(--package "$program"); done
@@ -41,13 +43,15 @@ build() {
   mkdir -p "$out/$arch"
   files=()
   for program in "${PROGRAMS[@]}"; do
-    install -m 755 "${CARGO_TARGET_DIR:-target}/$target/$profile/$program" "$out/$arch/$program"
+    install -m 755 --strip --strip-program="$strip" "$built/$program" "$out/$arch/$program"
     files+=(--file "$out/$arch/$program:/usr/local/bin/$program")
   done
   python3 charts/image/sbom.py "$target" "${PROGRAMS[@]}" > "$out/tidegate-$arch.cdx.json"
   python3 charts/image/mkimage.py "$archive" "$image" "${files[@]}" --user 65532:65532 --arch "$arch" \
     --cmd '["tidegate", "--help"]' --label "org.opencontainers.image.version=$version" \
     --label org.opencontainers.image.title=Tidegate --label org.opencontainers.image.licenses=Apache-2.0 >&2
+  # What is built for tests is not built to be small.
+  [ "$profile" != release ] || [ "$(stat -c %s "$archive")" -lt "$BYTES_MAX" ] || die "$archive has more than $BYTES_MAX bytes"
   echo "$image $archive"
 }
 

@@ -61,7 +61,7 @@ pub fn system() -> MutexGuard<'static, System> {
 
 /// Runs a script of this checkout and returns what it said.
 fn script(path: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(in_tree(path)).args(args).env("PROFILE", "quick").output().context(path.to_owned())?;
+    let output = Command::new(in_tree(path)).args(args).env("PROFILE", "dev").output().context(path.to_owned())?;
     ensure!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
