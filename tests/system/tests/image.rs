@@ -1,5 +1,4 @@
 //! What lies in the image, and beside it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 

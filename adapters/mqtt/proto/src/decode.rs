@@ -114,7 +114,7 @@ impl Decoder {
             ("MQTT", 5) => Version::V5,
             ("MQTT", 4) => Version::V3_1_1,
             ("MQIsdp", 3) => Version::V3_1,
-            _ => return Err(DecodeError::Version),
+            (name, level) => return Err(DecodeError::Version { is_newer: name == "MQTT" && level > 5 }),
         };
         let flags = self.body.u8()?;
         let has = |bit: u8| flags & (1 << bit) != 0;

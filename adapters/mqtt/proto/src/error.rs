@@ -29,7 +29,10 @@ pub enum DecodeError {
     /// A protocol name or level that is not served.
     //= MQTT-3.1.2-2
     #[error("the protocol version is not served")]
-    Version,
+    Version {
+        /// Whether it is one after MQTT 5, which may understand an answer of that.
+        is_newer: bool,
+    },
 }
 
 impl DecodeError {
@@ -42,7 +45,7 @@ impl DecodeError {
             Self::TopicName => Reason::TopicNameInvalid,
             Self::TopicAlias => Reason::TopicAliasInvalid,
             Self::TooLarge { .. } => Reason::PacketTooLarge,
-            Self::Version => Reason::UnsupportedProtocolVersion,
+            Self::Version { .. } => Reason::UnsupportedProtocolVersion,
         }
     }
 }

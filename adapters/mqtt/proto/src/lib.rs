@@ -11,6 +11,7 @@ mod packet;
 mod property;
 mod reader;
 mod reason;
+mod session;
 mod text;
 mod topic;
 
@@ -24,5 +25,6 @@ pub use packet::{
 };
 pub use property::{Properties, Property};
 pub use reason::Reason;
+pub use session::{Accepted, Dropped, Ended, Limits, Message, Output, Session, State, Ticket, Wanted};
 pub use text::Text;
 pub use topic::{Shared, is_filter, is_topic_name, shared};

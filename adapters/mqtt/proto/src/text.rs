@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 /// A string of MQTT.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Bytes);
 
 impl Text {

@@ -1,0 +1,255 @@
+//! What the client publishes and asks for: answered in the order in which it came, and never before it was settled.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU16;
+
+use crate::packet::{
+    Acknowledgement, Delivery, Packet, PacketId, Publish, QoS, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+};
+use crate::property::{Properties, Property};
+use crate::reason::Reason;
+use crate::text::Text;
+use crate::{PacketType, SubscriptionOptions};
+
+use super::state::Subscription;
+use super::{Output, Session, Ticket, Wanted};
+
+/// What came of something that was asked.
+type Verdict = Result<(), Reason>;
+
+/// A message that is not settled, or whose turn to be answered has not come.
+#[derive(Debug)]
+struct Unsettled {
+    ticket: Ticket,
+    delivery: Delivery,
+    verdict: Option<Verdict>,
+}
+
+/// A question that is not answered yet.
+#[derive(Debug)]
+enum Question {
+    Subscribe { id: PacketId, wanted: Vec<Wanted>, identifier: Option<std::num::NonZeroU32> },
+    Unsubscribe { id: PacketId, filters: Vec<Text> },
+}
+
+/// What this connection's client has under way.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    /// In the order in which they came.
+    unsettled: VecDeque<Unsettled>,
+    questions: BTreeMap<Ticket, Question>,
+    aliases: BTreeMap<NonZeroU16, Text>,
+}
+
+impl Inbound {
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.len() + self.questions.len()
+    }
+
+    /// Those whose client waits for an answer.
+    fn in_flight(&self) -> usize {
+        self.unsettled.iter().filter(|message| message.delivery != Delivery::AtMostOnce).count()
+    }
+
+    fn is_under_way(&self, id: PacketId) -> bool {
+        self.unsettled.iter().any(|message| match message.delivery {
+            Delivery::AtMostOnce => false,
+            Delivery::AtLeastOnce { id: other, .. } | Delivery::ExactlyOnce { id: other, .. } => other == id,
+        })
+    }
+}
+
+impl Session {
+    pub(super) fn handle_publish(&mut self, mut publish: Publish) {
+        if let Err((reason, why)) = self.resolve_alias(&mut publish) {
+            return self.end(reason, Some(why));
+        }
+        match publish.delivery {
+            Delivery::AtMostOnce => {}
+            Delivery::ExactlyOnce { id, .. } if self.state.received.contains(&id) => {
+                //= MQTT-4.3.3-10
+                return self.acknowledge(Packet::PubRec, id, Reason::Success, None);
+            }
+            //= MQTT-4.3.3-9
+            Delivery::ExactlyOnce { id, .. } if self.inbound.is_under_way(id) => return,
+            Delivery::AtLeastOnce { .. } | Delivery::ExactlyOnce { .. } => {
+                //= MQTT-3.3.4-7
+                let in_flight = self.inbound.in_flight() + self.state.received.len();
+                if self.version == Version::V5 && in_flight >= usize::from(self.limits.receive_max.get()) {
+                    return self.end(Reason::ReceiveMaximumExceeded, None);
+                }
+            }
+        }
+        let ticket = self.ticket();
+        self.inbound.unsettled.push_back(Unsettled { ticket, delivery: publish.delivery, verdict: None });
+        self.output.push_back(Output::Publish(ticket, publish));
+    }
+
+    /// Gives the message its whole topic, and remembers the alias that it sets.
+    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), (Reason, &'static str)> {
+        let alias = publish
+            .properties
+            .find(|property| if let Property::TopicAlias(alias) = property { Some(alias) } else { None });
+        let Some(alias) = alias else { return Ok(()) };
+        //= MQTT-3.3.2-9
+        if alias.get() > self.limits.topic_alias_max {
+            return Err((Reason::TopicAliasInvalid, "beyond the maximum"));
+        }
+        if publish.topic.is_empty() {
+            //= MQTT-3.3.2-12
+            let topic = self.inbound.aliases.get(&alias);
+            publish.topic = topic.cloned().ok_or((Reason::ProtocolError, "a topic alias that was not set"))?;
+        } else {
+            self.inbound.aliases.insert(alias, publish.topic.clone());
+        }
+        Ok(())
+    }
+
+    /// A message was confirmed, or refused for a reason. What is not asked any more is not heard.
+    pub fn settle(&mut self, ticket: Ticket, verdict: Result<(), Reason>, why: Option<&str>) {
+        let Some(message) = self.inbound.unsettled.iter_mut().find(|message| message.ticket == ticket) else { return };
+        message.verdict = Some(verdict);
+        //= MQTT-4.6.0-2
+        //= MQTT-4.6.0-3
+        while self.is_open()
+            && let Some(front) = self.inbound.unsettled.front()
+            && let Some(verdict) = front.verdict
+        {
+            let delivery = front.delivery;
+            self.inbound.unsettled.pop_front();
+            self.answer_publish(delivery, verdict, why);
+        }
+    }
+
+    fn answer_publish(&mut self, delivery: Delivery, verdict: Verdict, why: Option<&str>) {
+        let (packet, make, id): (_, fn(Acknowledgement) -> Packet, _) = match delivery {
+            Delivery::AtMostOnce => {
+                if let Err(reason) = verdict {
+                    self.end(reason, why);
+                }
+                return;
+            }
+            Delivery::AtLeastOnce { id, .. } => (PacketType::PubAck, Packet::PubAck, id),
+            Delivery::ExactlyOnce { id, .. } => (PacketType::PubRec, Packet::PubRec, id),
+        };
+        match verdict {
+            Ok(()) => {
+                if packet == PacketType::PubRec {
+                    self.state.received.insert(id);
+                }
+                //= MQTT-4.3.2-4
+                //= MQTT-4.3.3-8
+                self.acknowledge(make, id, Reason::Success, None);
+            }
+            Err(reason) if self.version == Version::V5 && reason.fits(packet) => {
+                self.acknowledge(make, id, reason, why);
+            }
+            // Earlier versions have no word for it.
+            //= MQTT-3.3.5-2
+            Err(reason) => self.end(reason, why),
+        }
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        make: fn(Acknowledgement) -> Packet,
+        id: PacketId,
+        reason: Reason,
+        why: Option<&str>,
+    ) {
+        let properties = self.explanation(why);
+        self.send(make(Acknowledgement { id, reason, properties }));
+    }
+
+    //= MQTT-4.3.3-11
+    pub(super) fn handle_pub_rel(&mut self, id: PacketId) {
+        let known = self.state.received.remove(&id);
+        let unknown = !known && self.version == Version::V5;
+        let reason = if unknown { Reason::PacketIdentifierNotFound } else { Reason::Success };
+        self.acknowledge(Packet::PubComp, id, reason, None);
+    }
+
+    pub(super) fn handle_subscribe(&mut self, subscribe: Subscribe) {
+        let identifier = subscribe
+            .properties
+            .find(|property| if let Property::SubscriptionIdentifier(id) = property { Some(id) } else { None });
+        let known = &self.state.subscriptions;
+        let wanted = subscribe.filters.into_iter().map(|(filter, options)| {
+            let is_new = !known.contains_key(&filter);
+            Wanted { filter, options, is_new }
+        });
+        let wanted: Vec<Wanted> = wanted.collect();
+        let ticket = self.ticket();
+        let question = Question::Subscribe { id: subscribe.id, wanted: wanted.clone(), identifier };
+        self.inbound.questions.insert(ticket, question);
+        self.output.push_back(Output::Subscribe(ticket, wanted));
+    }
+
+    /// What came of each filter of a subscription, in their order: the QoS that is granted, or why none is.
+    pub fn subscribed(&mut self, ticket: Ticket, outcomes: Vec<Result<QoS, Reason>>, why: Option<&str>) {
+        let Some(Question::Subscribe { id, wanted, identifier }) = self.inbound.questions.remove(&ticket) else {
+            return;
+        };
+        if !self.is_open() {
+            return;
+        }
+        let mut reasons = Vec::with_capacity(wanted.len());
+        let mut outcomes = outcomes.into_iter();
+        //= MQTT-3.8.4-6
+        for Wanted { filter, options, .. } in wanted {
+            let outcome = outcomes.next().unwrap_or(Err(Reason::UnspecifiedError));
+            let full = self.state.subscriptions.len() >= self.limits.subscriptions_max
+                && !self.state.subscriptions.contains_key(&filter);
+            reasons.push(match outcome {
+                Ok(_) if full => Reason::QuotaExceeded,
+                Ok(granted) => {
+                    //= MQTT-3.8.4-3
+                    let options = SubscriptionOptions { qos: granted.min(options.qos), ..options };
+                    self.state.subscriptions.insert(filter, Subscription { options, identifier });
+                    match options.qos {
+                        QoS::AtMostOnce => Reason::Success,
+                        QoS::AtLeastOnce => Reason::GrantedQoS1,
+                        QoS::ExactlyOnce => Reason::GrantedQoS2,
+                    }
+                }
+                Err(reason) if reason.fits(PacketType::SubAck) => reason,
+                Err(_) => Reason::UnspecifiedError,
+            });
+        }
+        let properties = if self.version == Version::V5 { self.explanation(why) } else { Properties::NONE };
+        //= MQTT-3.8.4-1
+        //= MQTT-3.8.4-2
+        self.send(Packet::SubAck(SubAck { id, properties, reasons }));
+    }
+
+    pub(super) fn handle_unsubscribe(&mut self, unsubscribe: Unsubscribe) {
+        let ticket = self.ticket();
+        let filters = unsubscribe.filters;
+        let question = Question::Unsubscribe { id: unsubscribe.id, filters: filters.clone() };
+        self.inbound.questions.insert(ticket, question);
+        self.output.push_back(Output::Unsubscribe(ticket, filters));
+    }
+
+    /// The subscriptions are ended, or none of them is, for a reason.
+    pub fn unsubscribed(&mut self, ticket: Ticket, verdict: Result<(), Reason>) {
+        let Some(Question::Unsubscribe { id, filters }) = self.inbound.questions.remove(&ticket) else { return };
+        if !self.is_open() {
+            return;
+        }
+        let reasons = filters.iter().map(|filter| match verdict {
+            Ok(()) if self.state.subscriptions.remove(filter).is_some() => Reason::Success,
+            Ok(()) => Reason::NoSubscriptionExisted,
+            Err(reason) if reason.fits(PacketType::UnsubAck) => reason,
+            Err(_) => Reason::UnspecifiedError,
+        });
+        let reasons = reasons.collect();
+        //= MQTT-3.10.4-4
+        //= MQTT-3.10.4-5
+        self.send(Packet::UnsubAck(UnsubAck { id, properties: Properties::NONE, reasons }));
+    }
+
+    /// A subscription is over for a reason of ours: nothing comes of it any more.
+    pub fn revoke(&mut self, filter: &Text) {
+        self.state.subscriptions.remove(filter);
+    }
+}

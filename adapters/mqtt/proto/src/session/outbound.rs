@@ -1,0 +1,271 @@
+//! What is published to the client: matched once, sent within its windows, and kept until it has it.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::encode::encode;
+use crate::packet::{Delivery, Packet, PacketId, Publish, QoS};
+use crate::property::{Properties, Property};
+use crate::reason::Reason;
+use crate::text::Text;
+
+use super::state::{InFlight, Message, Outgoing, Stage};
+use super::{Limits, Output, Session};
+
+/// What this connection's client takes.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    /// Messages of QoS 1 and 2 on their way.
+    send_max: NonZeroU16,
+    packet_bytes_max: Option<NonZeroU32>,
+    alias_max: u16,
+    aliases: BTreeMap<Text, NonZeroU16>,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self { send_max: NonZeroU16::MAX, packet_bytes_max: None, alias_max: 0, aliases: BTreeMap::new() }
+    }
+}
+
+impl Outbound {
+    /// Takes up what a CONNECT says of it.
+    pub(crate) fn take_up(&mut self, properties: &Properties, limits: &Limits) {
+        self.send_max = limits.send_max;
+        for property in properties.iter() {
+            if let Property::ReceiveMaximum(max) = property {
+                self.send_max = max.min(limits.send_max);
+            } else if let Property::MaximumPacketSize(max) = property {
+                self.packet_bytes_max = Some(max);
+            } else if let Property::TopicAliasMaximum(max) = property {
+                self.alias_max = max.min(limits.topic_alias_out_max);
+            }
+        }
+    }
+
+    /// The topic as it is said, and the alias that goes with it: the first topics get one, and from then on it alone.
+    //= MQTT-3.1.2-26
+    fn topic(&mut self, topic: &Text) -> (Text, Option<NonZeroU16>) {
+        if let Some(alias) = self.aliases.get(topic) {
+            return (Text::default(), Some(*alias));
+        }
+        let next = u16::try_from(self.aliases.len() + 1).ok().filter(|next| *next <= self.alias_max);
+        let alias = next.and_then(NonZeroU16::new);
+        if let Some(alias) = alias {
+            self.aliases.insert(topic.clone(), alias);
+        }
+        (topic.clone(), alias)
+    }
+}
+
+impl Session {
+    /// A message that these filters of the session match. `is_own` says that the client published it itself.
+    pub fn deliver(&mut self, message: Message, matched: &[Text], is_own: bool, now: Instant) {
+        if !self.is_open() {
+            return;
+        }
+        let subscriptions = matched.iter().filter_map(|filter| self.state.subscriptions.get(filter));
+        //= MQTT-3.8.3-3
+        let subscriptions: Vec<_> =
+            subscriptions.filter(|subscription| !(is_own && subscription.options.no_local)).collect();
+        //= MQTT-3.3.4-2
+        let Some(granted) = subscriptions.iter().map(|subscription| subscription.options.qos).max() else { return };
+        //= MQTT-3.3.1-12
+        //= MQTT-3.3.1-13
+        let retain =
+            message.retain && subscriptions.iter().any(|subscription| subscription.options.retain_as_published);
+        //= MQTT-3.3.4-3
+        //= MQTT-3.3.4-4
+        let identifiers = subscriptions.iter().filter_map(|subscription| subscription.identifier).collect();
+        let outgoing = Outgoing { qos: message.qos.min(granted), message, retain, identifiers };
+        self.enqueue(outgoing, now);
+    }
+
+    /// A message that was kept, for a subscription that is new or wants it again.
+    //= MQTT-3.3.1-8
+    pub fn deliver_retained(&mut self, message: Message, filter: &Text, now: Instant) {
+        let Some(subscription) = self.state.subscriptions.get(filter).copied().filter(|_| self.is_open()) else {
+            return;
+        };
+        let qos = message.qos.min(subscription.options.qos);
+        let identifiers = subscription.identifier.into_iter().collect();
+        self.enqueue(Outgoing { message, qos, retain: true, identifiers }, now);
+    }
+
+    fn enqueue(&mut self, outgoing: Outgoing, now: Instant) {
+        if outgoing.qos == QoS::AtMostOnce {
+            // What nobody waits for is the first to go.
+            if self.output.len() >= self.limits.waiting_max {
+                self.dropped.full += 1;
+            } else if let Some(publish) = self.said(&outgoing, Delivery::AtMostOnce, now) {
+                self.send(Packet::Publish(publish));
+            }
+            return;
+        }
+        let bytes = outgoing.message.bytes();
+        let state = &mut self.state;
+        let is_full = state.waiting.len() >= self.limits.waiting_max
+            || state.waiting_bytes + bytes > self.limits.waiting_bytes_max;
+        if is_full {
+            self.dropped.full += 1;
+            return;
+        }
+        state.waiting_bytes += bytes;
+        state.waiting.push_back(outgoing);
+        self.pump(now);
+    }
+
+    /// Sends again what the client has not acknowledged, in its order, and then what waits.
+    //= MQTT-4.4.0-1
+    //= MQTT-4.6.0-1
+    pub(super) fn resume(&mut self, now: Instant) {
+        for exchange in &mut self.state.in_flight {
+            exchange.is_said = false;
+        }
+        self.pump(now);
+    }
+
+    /// Sends what the client's window has room for.
+    //= MQTT-3.3.4-9
+    pub(super) fn pump(&mut self, now: Instant) {
+        let window = usize::from(self.outbound.send_max.get());
+        let mut said = self.state.in_flight.iter().filter(|exchange| exchange.is_said).count();
+        let mut next = 0;
+        while said < window && self.is_open() {
+            while self.state.in_flight.get(next).is_some_and(|exchange| exchange.is_said) {
+                next += 1;
+            }
+            if next < self.state.in_flight.len() {
+                if self.say_again(next, now) {
+                    said += 1;
+                }
+                continue;
+            }
+            let Some(outgoing) = self.state.waiting.pop_front() else { return };
+            self.state.waiting_bytes = self.state.waiting_bytes.saturating_sub(outgoing.message.bytes());
+            let id = self.state.next_id();
+            let Some(publish) = self.said(&outgoing, delivery(outgoing.qos, id, false), now) else { continue };
+            self.send(Packet::Publish(publish));
+            let stage = Stage::Publish(Box::new(outgoing));
+            self.state.in_flight.push_back(InFlight { id, stage, is_said: true });
+            said += 1;
+        }
+    }
+
+    /// Says again how far the exchange at this place has come; whether it still is there.
+    fn say_again(&mut self, at: usize, now: Instant) -> bool {
+        let InFlight { id, stage, .. } = self.state.in_flight[at].clone();
+        match stage {
+            //= MQTT-3.3.1-1
+            Stage::Publish(outgoing) => {
+                let Some(publish) = self.said(&outgoing, delivery(outgoing.qos, id, true), now) else {
+                    self.state.in_flight.remove(at);
+                    return false;
+                };
+                self.send(Packet::Publish(publish));
+            }
+            Stage::Release => self.acknowledge(Packet::PubRel, id, Reason::Success, None),
+        }
+        self.state.in_flight[at].is_said = true;
+        true
+    }
+
+    /// The packet, unless it is of no use any more or more than the client takes.
+    fn said(&mut self, outgoing: &Outgoing, delivery: Delivery, now: Instant) -> Option<Publish> {
+        let message = &outgoing.message;
+        //= MQTT-3.3.2-5
+        if message.expires.is_some_and(|at| at <= now) {
+            self.dropped.expired += 1;
+            return None;
+        }
+        let v5 = self.version == crate::Version::V5;
+        let (topic, alias) = if v5 { self.outbound.topic(&message.topic) } else { (message.topic.clone(), None) };
+        let properties = if v5 {
+            //= MQTT-3.3.2-6
+            let expiry = message.expires.map(|at| {
+                let seconds = at.saturating_duration_since(now).as_millis().div_ceil(1_000);
+                Property::MessageExpiryInterval(u32::try_from(seconds).unwrap_or(u32::MAX))
+            });
+            let identifiers = outgoing.identifiers.iter().map(|id| Property::SubscriptionIdentifier(*id));
+            let own = message.shared_properties().chain(expiry).chain(alias.map(Property::TopicAlias));
+            own.chain(identifiers).collect()
+        } else {
+            Properties::NONE
+        };
+        let publish =
+            Publish { delivery, retain: outgoing.retain, topic, properties, payload: message.payload.clone() };
+        //= MQTT-3.1.2-24
+        //= MQTT-3.1.2-25
+        if let Some(max) = self.outbound.packet_bytes_max
+            && !self.fits(&publish, max)
+        {
+            if alias.is_some_and(|alias| self.outbound.aliases.get(&message.topic) == Some(&alias))
+                && !publish.topic.is_empty()
+            {
+                // The client never heard of it.
+                self.outbound.aliases.remove(&message.topic);
+            }
+            self.dropped.too_large += 1;
+            return None;
+        }
+        Some(publish)
+    }
+
+    fn fits(&self, publish: &Publish, max: NonZeroU32) -> bool {
+        let mut bytes = BytesMut::new();
+        let said = encode(&Packet::Publish(publish.clone()), self.version, &mut bytes);
+        said.is_ok() && bytes.len() <= max.get() as usize
+    }
+
+    //= MQTT-4.3.2-3
+    pub(super) fn handle_pub_ack(&mut self, id: PacketId, now: Instant) {
+        let of_qos_1 = |exchange: &InFlight| {
+            exchange.id == id && matches!(&exchange.stage, Stage::Publish(of) if of.qos == QoS::AtLeastOnce)
+        };
+        self.state.in_flight.retain(|exchange| !of_qos_1(exchange));
+        self.pump(now);
+    }
+
+    //= MQTT-4.3.3-4
+    pub(super) fn handle_pub_rec(&mut self, id: PacketId, reason: Reason, now: Instant) {
+        let at = self.state.in_flight.iter().position(|exchange| exchange.id == id);
+        let Some(at) = at else {
+            let v5 = self.version == crate::Version::V5;
+            let unknown = if v5 { Reason::PacketIdentifierNotFound } else { Reason::Success };
+            if !reason.is_error() {
+                self.acknowledge(Packet::PubRel, id, unknown, None);
+            }
+            return;
+        };
+        if reason.is_error() {
+            self.state.in_flight.remove(at);
+            return self.pump(now);
+        }
+        self.state.in_flight[at].stage = Stage::Release;
+        self.acknowledge(Packet::PubRel, id, Reason::Success, None);
+    }
+
+    //= MQTT-4.3.3-7
+    pub(super) fn handle_pub_comp(&mut self, id: PacketId, now: Instant) {
+        let is_over = |exchange: &InFlight| exchange.id == id && exchange.stage == Stage::Release;
+        self.state.in_flight.retain(|exchange| !is_over(exchange));
+        self.pump(now);
+    }
+
+    /// Packets that wait to be taken by the caller.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.output.iter().filter(|output| matches!(output, Output::Send(_))).count()
+    }
+}
+
+const fn delivery(qos: QoS, id: PacketId, dup: bool) -> Delivery {
+    match qos {
+        QoS::AtMostOnce => Delivery::AtMostOnce,
+        QoS::AtLeastOnce => Delivery::AtLeastOnce { id, dup },
+        QoS::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
+    }
+}

@@ -1,0 +1,120 @@
+//! What of a session outlives its connection: subscriptions, messages on their way in both directions, and those that wait.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::packet::{PacketId, QoS, SubscriptionOptions};
+use crate::property::{Properties, Property};
+use crate::text::Text;
+
+/// A message for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was published to.
+    pub topic: Text,
+    /// What.
+    pub payload: Bytes,
+    /// How surely its publisher wanted it to arrive.
+    pub qos: QoS,
+    /// Whether its publisher wanted it to be kept; for a message that was kept, true.
+    pub retain: bool,
+    /// As its publisher said them, but for the topic alias, which is of a connection, and the expiry, which is below.
+    pub properties: Properties,
+    /// When it is of no use any more.
+    pub expires: Option<Instant>,
+}
+
+impl Message {
+    /// What it takes in a queue, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.topic.as_bytes().len() + self.payload.len() + self.properties.as_bytes().len()
+    }
+
+    /// Without what is not for every receiver.
+    pub(crate) fn shared_properties(&self) -> impl Iterator<Item = Property> + use<> {
+        self.properties.iter().filter(|property| {
+            !matches!(
+                property,
+                Property::TopicAlias(_) | Property::MessageExpiryInterval(_) | Property::SubscriptionIdentifier(_)
+            )
+        })
+    }
+}
+
+/// A subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) options: SubscriptionOptions,
+    pub(crate) identifier: Option<NonZeroU32>,
+}
+
+/// A message on its way to the client, as it was matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) message: Message,
+    /// Of what was wanted and what was granted, the lesser.
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// Of every subscription that it matched.
+    pub(crate) identifiers: Vec<NonZeroU32>,
+}
+
+/// How far an exchange with the client has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The message itself is on its way.
+    Publish(Box<Outgoing>),
+    /// It has it; the name of the message is being given back.
+    Release,
+}
+
+/// An exchange with the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub(crate) id: PacketId,
+    pub(crate) stage: Stage,
+    /// Whether it was said on this connection.
+    pub(crate) is_said: bool,
+}
+
+/// What of a session outlives its connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub(crate) subscriptions: BTreeMap<Text, Subscription>,
+    pub(crate) in_flight: VecDeque<InFlight>,
+    pub(crate) waiting: VecDeque<Outgoing>,
+    pub(crate) waiting_bytes: usize,
+    /// Names of messages of QoS 2 that were taken from the client and not given back yet.
+    pub(crate) received: BTreeSet<PacketId>,
+    pub(crate) last_id: u16,
+}
+
+impl State {
+    /// The filters of its subscriptions.
+    pub fn filters(&self) -> impl Iterator<Item = (&Text, SubscriptionOptions)> {
+        self.subscriptions.iter().map(|(filter, subscription)| (filter, subscription.options))
+    }
+
+    /// Messages that wait for the client, those that were sent and not acknowledged among them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
+    /// A name that no message on its way has.
+    //= MQTT-2.2.1-4
+    //= MQTT-2.3.1-4
+    pub(crate) fn next_id(&mut self) -> PacketId {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if let Some(id) = PacketId::new(self.last_id)
+                && !self.in_flight.iter().any(|other| other.id == id)
+            {
+                return id;
+            }
+        }
+    }
+}
