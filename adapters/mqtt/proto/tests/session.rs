@@ -770,6 +770,14 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
             < closed
         "#]],
         ),
+    ] {
+        check(script, &expected);
+    }
+}
+
+#[test]
+fn an_end_of_ours_is_told_where_the_version_can() {
+    for (script, expected) in [
         (
             "> connect 5 c1\n! accept\n! end 8b",
             expect![[r#"
