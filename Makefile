@@ -15,6 +15,7 @@ quickstart: preflight ## Build, start the adapter on the example, send a first m
 test: export CARGO_BUILD_TARGET := $(shell PATH=$$PATH:$$HOME/.cargo/bin; rustc -vV | sed -n 's/^host: //p')
 test: export RUSTFLAGS := -C target-feature=+crt-static
 test: preflight ## Install what is missing and run every test, against a real RabbitMQ and a real Kubernetes
+	tests/preflight.sh test
 	tests/rabbitmq/rabbitmq.sh prepare
 	tests/cluster/build.sh nodes
 	$(CARGO) build --locked --package adapter --package operator --package tidegate

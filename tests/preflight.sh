@@ -19,6 +19,8 @@ need curl curl
 need openssl openssl
 need setpriv util-linux
 need ps procps
+# The clients that tests speak to it with.
+[ "${1:-}" != test ] || need mosquitto_pub mosquitto-clients
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$UID" = 0 ] && command -v apt-get > /dev/null; then
   apt-get -qq update

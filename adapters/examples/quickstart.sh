@@ -1,20 +1,20 @@
 #!/bin/bash
 # The first message: builds the adapter, starts it on the examples, sends a message and shows it arriving.
 #   ONCE=1                                   end after the first message
-#   HTTP_PORT=8080 HTTPS_PORT=8443 ADMIN_PORT=9090   the ports on 127.0.0.1
+#   HTTP_PORT=8080 HTTPS_PORT=8443 MQTT_PORT=1883 MQTTS_PORT=8883 ADMIN_PORT=9090   the ports on 127.0.0.1
 #   BROKER=amqp://user:password@host/        publish through this RabbitMQ instead of the broker in process
 set -euo pipefail
 examples=$(dirname "$(readlink -f "$0")")
 cd "$examples/../.."
 PATH=$PATH:$HOME/.cargo/bin
-http=${HTTP_PORT:-8080} https=${HTTPS_PORT:-8443} admin=${ADMIN_PORT:-9090}
+http=${HTTP_PORT:-8080} https=${HTTPS_PORT:-8443} mqtt=${MQTT_PORT:-1883} mqtts=${MQTTS_PORT:-8883} admin=${ADMIN_PORT:-9090}
 work=target/quickstart
 
 die() { echo "quickstart: $*" >&2; exit 1; }
 is_open() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
 command -v cargo > /dev/null || die 'Rust is missing: install it from https://rustup.rs, then run this again.'
-for port in HTTP:$http HTTPS:$https ADMIN:$admin; do
+for port in HTTP:$http HTTPS:$https MQTT:$mqtt MQTTS:$mqtts ADMIN:$admin; do
   ! is_open "${port#*:}" || die "port ${port#*:} is taken: choose another with ${port%:*}_PORT=… make quickstart"
 done
 
@@ -45,14 +45,15 @@ if command -v openssl > /dev/null; then
   [ -s "$work/ca.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 \
     -subj /CN=localhost -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' \
     -keyout "$work/tls.key" -out "$work/ca.pem" 2> /dev/null
-  tls=(--tls-cert "$work/ca.pem" --tls-key "$work/tls.key" --listen-https "127.0.0.1:$https")
+  tls=(--tls-cert "$work/ca.pem" --tls-key "$work/tls.key" --listen-https "127.0.0.1:$https"
+    --listen-mqtts "127.0.0.1:$mqtts")
 fi
 
 pids=()
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || :; done; wait' EXIT
 trap 'exit 0' INT TERM
 target/debug/adapter all --manifests "$work/manifests" --broker "${BROKER:-memory:}" \
-  --listen-http "127.0.0.1:$http" --admin "127.0.0.1:$admin" "${tls[@]}" --log-level warn &
+  --listen-http "127.0.0.1:$http" --listen-mqtt "127.0.0.1:$mqtt" --admin "127.0.0.1:$admin" "${tls[@]}" --log-level warn &
 adapter=$!
 pids+=($adapter)
 

@@ -1,6 +1,6 @@
 //! What one can tell the adapter: flags, environment, file.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(crate) struct Program {
 pub(crate) enum Face {
     /// Serve HTTP
     Http(Options),
+    /// Serve MQTT
+    Mqtt(Options),
     /// Serve every face in one process: the embedded form
     All(Options),
 }
@@ -29,7 +31,9 @@ pub(crate) enum Face {
 impl Face {
     pub(crate) fn options(self) -> Options {
         match self {
-            Self::Http(options) | Self::All(options) => options,
+            Self::Http(options) => Options { listen_mqtt: Listen::Off, listen_mqtts: Listen::Off, ..options },
+            Self::Mqtt(options) => Options { listen_http: Listen::Off, listen_https: Listen::Off, ..options },
+            Self::All(options) => options,
         }
     }
 }
@@ -101,6 +105,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_HTTPS", default_value = "8443")]
     pub(crate) listen_https: Listen,
 
+    /// Where to serve MQTT
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_MQTT", default_value = "1883")]
+    pub(crate) listen_mqtt: Listen,
+
+    /// Where to serve MQTT over TLS, once there is a certificate
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_MQTTS", default_value = "8883")]
+    pub(crate) listen_mqtts: Listen,
+
     /// The certificate chain, PEM; reloaded in place when it changes
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CERT", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -120,6 +132,15 @@ pub(crate) struct Options {
     /// Bytes of all bodies that are held at once; beyond it requests are answered 429
     #[arg(long, value_name = "BYTES", env = "TIDEGATE_HTTP_BODIES_BYTES_MAX", default_value_t = 256 * 1_024 * 1_024)]
     pub(crate) http_bodies_bytes_max: usize,
+
+    /// Longest keep alive of an MQTT client, in seconds; one that says more, or none, is told this. As the client says
+    /// where absent
+    #[arg(long, value_name = "SECONDS", env = "TIDEGATE_MQTT_KEEP_ALIVE_MAX")]
+    pub(crate) mqtt_keep_alive_max: Option<NonZeroU16>,
+
+    /// Bytes of one packet of MQTT, at most
+    #[arg(long, value_name = "BYTES", env = "TIDEGATE_MQTT_PACKET_BYTES_MAX", default_value = "1048576")]
+    pub(crate) mqtt_packet_bytes_max: NonZeroU32,
 
     /// Open connections of one listener; more wait until one ends
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 20_000)]

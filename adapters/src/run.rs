@@ -1,6 +1,5 @@
 //! The life of the process: open, serve, drain.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,10 @@ use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, BridgeParts, Broker, DeparturePace, Grants, SystemClock};
 use tidegate_daemon::Exit;
 use tidegate_daemon::admin::{self, Readiness};
-use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
-use tidegate_daemon::listen::{self, ListenLimits};
-use tidegate_daemon::tls::{Tls, TlsFiles};
-use tidegate_http::{HttpFace, HttpLimits};
-use tokio::net::TcpListener;
+use tidegate_daemon::listen::ListenLimits;
 
+use crate::faces::{Certificates, Faces, open};
 use crate::options::Options;
 use crate::{broker, grants};
 
@@ -50,7 +46,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
 
     // Everything that can be wrong with the configuration comes before the first port is bound.
     options.check().or_end(Exit::Configuration)?;
-    let tls = tls(options).or_end(Exit::Configuration)?;
+    let certificates = Certificates::load(options).or_end(Exit::Configuration)?;
     let broker = broker::start(options, &mut registry).or_end(Exit::Configuration)?;
 
     let grants = Arc::new(Grants::new());
@@ -65,22 +61,12 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         senml_limits: tidegate_senml::Limits::default(),
     };
     let bridge = Arc::new(Bridge::new(parts, &mut registry));
-    let limits = HttpLimits {
-        event_keep_alive: options.http_keep_alive.0,
-        head_read_max: options.http_timeout.0,
-        body_read_max: options.http_timeout.0,
-        reader_stall_max: options.http_timeout.0,
-        bodies_bytes_max: options.http_bodies_bytes_max,
-        ..HttpLimits::default()
-    };
-    let face = HttpFace::new(bridge, limits, &mut registry);
+    let faces = Faces::new(&bridge, options, &mut registry);
 
     let drain = Drain::new();
     drain.on_signals().context("signals").or_end(Exit::Bug)?;
     let admin = open("--admin", options.process.admin).or_end(Exit::Unavailable)?;
-    let http = open("--listen-http", options.listen_http).or_end(Exit::Unavailable)?;
-    let https = open("--listen-https", if tls.is_some() { options.listen_https } else { Listen::Off });
-    let https = https.or_end(Exit::Unavailable)?;
+    let ports = faces.bind(options, certificates).or_end(Exit::Unavailable)?;
 
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, readiness.clone(), registry, drain.clone()));
@@ -90,19 +76,17 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         write_stall_max: options.http_timeout.0,
         ..ListenLimits::default()
     };
-    for (listener, tls) in [(http, None), (https, tls)] {
-        let Some(listener) = listener else { continue };
-        let face = Arc::clone(&face);
-        let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
-        tokio::spawn(listen::serve(listener, tls, listen_limits, drain.clone(), serve));
+    for port in ports {
+        port.serve(listen_limits, drain.clone());
     }
     wait_for_broker(&*broker, &readiness, &drain, options.broker_timeout.0).await?;
     drain.draining().await;
-    face.drain(DeparturePace {
+    let pace = DeparturePace {
         per_second: options.drain_connections_per_second,
         // What is left of the time is for what connections are at.
         within: options.drain_timeout.0 / 10 * 8,
-    });
+    };
+    faces.drain(pace);
     if !drain.finished(options.drain_timeout.0).await {
         tracing::warn!(connections = drain.count(), "drain timed out");
     }
@@ -110,23 +94,6 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         stream.leave().await;
     }
     Ok(())
-}
-
-fn open(option: &'static str, listen: Listen) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = listen.address() else { return Ok(None) };
-    let listener = listen::bind(option, address)?;
-    tracing::info!(address = %listener.local_addr()?, "{option}");
-    Ok(Some(listener))
-}
-
-fn tls(options: &Options) -> anyhow::Result<Option<Tls>> {
-    let (Some(cert), Some(key)): (Option<PathBuf>, Option<PathBuf>) =
-        (options.tls_cert.clone(), options.tls_key.clone())
-    else {
-        return Ok(None);
-    };
-    let alpn = [b"h2".as_slice(), b"http/1.1"].map(<[u8]>::to_vec).to_vec();
-    Ok(Some(Tls::watched(TlsFiles { cert, key, alpn })?))
 }
 
 /// Waits until the link to the broker is up for the first time, and follows it from then on.

@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use tidegate_bridge::{Delivery, Publication};
 use tidegate_model::{
-    ChannelId, ContentType, Message, MessageId, Protocol, RoutingKey, Subtopic, ThingId, Timestamp, TopicLimits,
+    ChannelId, ContentType, Message, MessageId, Protocol, QoS, RoutingKey, Subtopic, ThingId, Timestamp, TopicLimits,
 };
 
 /// Kept by the broker over its restart.
@@ -40,6 +40,7 @@ pub(crate) fn properties(publication: &Publication) -> BasicProperties {
     }
     headers.insert("x-thing".into(), long(publication.publisher().as_str()));
     headers.insert("x-protocol".into(), long(message.protocol.as_str()));
+    headers.insert("x-qos".into(), AMQPValue::LongInt(message.qos.level().into()));
     let received_at = i64::try_from(message.received_at.as_nanos()).unwrap_or(i64::MAX);
     headers.insert("x-received-at".into(), AMQPValue::LongLongInt(received_at));
     if let Some(traceparent) = &message.traceparent {
@@ -92,11 +93,16 @@ pub(crate) fn delivery(
         Some(AMQPValue::LongLongInt(nanos)) => u64::try_from(*nanos).map_or(now, Timestamp::from_nanos),
         _ => now,
     };
+    let qos = match headers.inner().get("x-qos") {
+        Some(AMQPValue::LongInt(level)) => u8::try_from(*level).ok().and_then(QoS::from_level),
+        _ => None,
+    };
     let expires_in = properties.expiration().as_ref().and_then(|text| text.as_str().parse().ok());
     let message = Message {
         id: properties.message_id().as_ref().and_then(|id| MessageId::parse(id.as_str())).unwrap_or_else(made_up),
         content_type: content_type.unwrap_or_else(octets),
         protocol: text("x-protocol").and_then(Protocol::from_name).unwrap_or(Protocol::Amqp),
+        qos: qos.unwrap_or_default(),
         received_at,
         expires_in: expires_in.map(Duration::from_millis),
         traceparent: text("traceparent").map(Into::into),

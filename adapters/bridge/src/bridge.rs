@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tidegate_model::{
-    Action, ContentType, Credential, Message, MessageId, Operation, Permit, Principal, Protocol, Refusal, Timestamp,
-    Topic, TopicFilter,
+    Action, ContentType, Credential, Message, MessageId, Operation, Permit, Principal, Protocol, QoS, Refusal,
+    Timestamp, Topic, TopicFilter,
 };
 
 use crate::clock::Clock;
@@ -15,6 +15,7 @@ use crate::grants::GrantSource;
 use crate::metrics::{Metrics, OutcomeLabels, ProtocolLabels};
 use crate::payload;
 use crate::port::{Publication, Publisher, Receipt, Subscriber, Unavailable};
+use crate::presence::Presence;
 use crate::subscription::{Subscription, SubscriptionParts};
 
 /// What a bridge stands on.
@@ -42,6 +43,8 @@ pub struct Draft {
     pub content_type: ContentType,
     /// The face.
     pub protocol: Protocol,
+    /// How surely the device wants it to arrive.
+    pub qos: QoS,
     /// How long the message is worth delivering, if not for ever.
     pub expires_in: Option<Duration>,
     /// The device's W3C trace context.
@@ -144,10 +147,17 @@ impl Bridge {
         payload::check(&draft.payload, &draft.content_type, policy, &self.parts.senml_limits)?;
         let now = self.now();
         let permit = self.parts.grants.table().renew(permit, principal, now)?;
-        let Draft { id, payload, content_type, protocol, expires_in, traceparent } = draft;
-        let message = Message { id, payload, content_type, protocol, received_at: now, expires_in, traceparent };
+        let Draft { id, payload, content_type, protocol, qos, expires_in, traceparent } = draft;
+        let message = Message { id, payload, content_type, protocol, qos, received_at: now, expires_in, traceparent };
         let publication = Publication::new(permit, message);
         self.parts.publisher.publish(publication).await.map_err(|away| unavailable(away, Operation::Publish))
+    }
+
+    /// Notices when a device that is connected loses its key or is disabled.
+    #[must_use]
+    pub fn presence(&self, principal: Principal) -> Presence {
+        let grants = Arc::clone(&self.parts.grants);
+        Presence::new(principal, grants, Arc::clone(&self.parts.clock))
     }
 
     /// Whether a subscription to what `filter` matches would be allowed.
@@ -181,12 +191,14 @@ impl Bridge {
     ) -> Result<Subscription, Refusal> {
         let changes = self.parts.grants.changes();
         let permit = self.parts.grants.table().authorize_filter(principal, filter.clone(), self.now())?;
+        let channel = permit.channel().clone();
         let queue =
             self.parts.subscriber.subscribe(permit).await.map_err(|away| unavailable(away, Operation::Subscribe))?;
         Ok(Subscription::new(SubscriptionParts {
             queue,
             principal: principal.clone(),
             filter,
+            channel,
             protocol,
             grants: Arc::clone(&self.parts.grants),
             changes,

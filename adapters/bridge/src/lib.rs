@@ -12,6 +12,7 @@ mod grants;
 mod metrics;
 mod payload;
 mod port;
+mod presence;
 mod subscription;
 
 pub use bridge::{Bridge, BridgeParts, Draft};
@@ -20,4 +21,5 @@ pub use departure::{DeparturePace, Departures};
 pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits};
 pub use grants::{GrantSource, Grants, KeyLookup, Session, StaleTable};
 pub use port::{BoxFuture, Broker, Delivery, Publication, Publisher, Receipt, Subscriber, Unavailable};
-pub use subscription::{Subscription, SubscriptionEnd, SubscriptionEvent};
+pub use presence::Presence;
+pub use subscription::{Scope, Subscription, SubscriptionEnd, SubscriptionEvent};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::{Generation, Principal, Protocol, TopicFilter};
+use tidegate_model::{ChannelId, Generation, Principal, Protocol, SubtopicFilter, TopicFilter};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -36,11 +36,28 @@ pub(crate) struct SubscriptionParts {
     pub(crate) queue: DeliveryQueue,
     pub(crate) principal: Principal,
     pub(crate) filter: TopicFilter,
+    /// The Channel that the filter means.
+    pub(crate) channel: ChannelId,
     pub(crate) protocol: Protocol,
     pub(crate) grants: Arc<dyn GrantSource>,
     pub(crate) changes: watch::Receiver<Generation>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What a subscription receives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    channel: ChannelId,
+    subtopic: SubtopicFilter,
+}
+
+impl Scope {
+    /// Whether it receives this.
+    #[must_use]
+    pub fn matches(&self, delivery: &Delivery) -> bool {
+        delivery.channel == self.channel && self.subtopic.matches(&delivery.subtopic)
+    }
 }
 
 /// Receives what one filter matches. Dropping it ends the subscription.
@@ -55,6 +72,12 @@ impl Subscription {
         parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(parts.protocol)).inc();
         let session = parts.grants.open_session(parts.principal.clone(), parts.filter.clone());
         Self { parts, ended: None, _session: session }
+    }
+
+    /// What it receives, without the right to it: for who must know which of several subscriptions a message is for.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope { channel: self.parts.channel.clone(), subtopic: self.parts.filter.subtopic.clone() }
     }
 
     /// Waits for the next event. A withdrawn right is told before anything that is still queued. Nothing is lost when

@@ -46,7 +46,7 @@ impl HttpFace {
         let principal = self.bridge.authenticate(&Shown::read(&head.headers, query)?.credential()).await?;
         let permit = self.bridge.permit(&principal, topic)?;
         let expires_in = query::expiry(query)?;
-        query::qos(query)?;
+        let qos = query::qos(query)?;
         query::no_retain(query)?;
         let announced = body.size_hint().exact();
         let content_type = self.bridge.admit(&permit, content_type(&head.headers)?, announced)?;
@@ -58,6 +58,7 @@ impl HttpFace {
             payload,
             content_type,
             protocol: Protocol::Http,
+            qos,
             expires_in,
             traceparent: traceparent(&head.headers),
         };

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use tidegate_model::QoS;
 
 use crate::answer::Problem;
 
@@ -38,12 +39,11 @@ pub(crate) fn expiry(query: Option<&str>) -> Result<Option<Duration>, Problem> {
         .ok_or(Problem::BadQuery("expiry is a whole number of seconds, from 1 to 4294967"))
 }
 
-/// Every message is confirmed, whatever quality of service is asked for; but what is asked for must be one.
-pub(crate) fn qos(query: Option<&str>) -> Result<(), Problem> {
-    match once(query, "qos")?.as_deref() {
-        None | Some(b"0" | b"1" | b"2") => Ok(()),
-        Some(_) => Err(Problem::BadQuery("qos is 0, 1 or 2")),
-    }
+/// Every message is confirmed, whatever quality of service is asked for: it is for subscribers over MQTT.
+pub(crate) fn qos(query: Option<&str>) -> Result<QoS, Problem> {
+    let Some(asked) = once(query, "qos")? else { return Ok(QoS::default()) };
+    let level = if let [digit @ b'0'..=b'9'] = *asked { QoS::from_level(digit - b'0') } else { None };
+    level.ok_or(Problem::BadQuery("qos is 0, 1 or 2"))
 }
 
 /// Retained messages are not kept yet, and a device that asks for one must not believe that it was.

@@ -46,6 +46,42 @@ impl Protocol {
     }
 }
 
+/// How surely a publisher wants a message to arrive, for subscribers of a face that knows the difference. Every message
+/// that is accepted was confirmed by the broker, whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QoS {
+    /// Once or not at all.
+    AtMostOnce,
+    /// Once or more often.
+    #[default]
+    AtLeastOnce,
+    /// Once.
+    ExactlyOnce,
+}
+
+impl QoS {
+    /// As MQTT counts: 0, 1 or 2.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        match self {
+            Self::AtMostOnce => 0,
+            Self::AtLeastOnce => 1,
+            Self::ExactlyOnce => 2,
+        }
+    }
+
+    /// The one of this level.
+    #[must_use]
+    pub const fn from_level(level: u8) -> Option<Self> {
+        match level {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
 /// A content type cannot be carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a content type is <type>/<subtype>, printable, at most 255 bytes")]
@@ -142,6 +178,8 @@ pub struct Message {
     pub content_type: ContentType,
     /// The face that took it in.
     pub protocol: Protocol,
+    /// How surely it is to arrive.
+    pub qos: QoS,
     /// When it was taken in.
     pub received_at: Timestamp,
     /// How long after `received_at` it is still worth delivering; for ever when absent.

@@ -112,6 +112,8 @@ pub struct Adapter {
     http: SocketAddr,
     admin: SocketAddr,
     https: Option<SocketAddr>,
+    mqtt: SocketAddr,
+    mqtts: Option<SocketAddr>,
 }
 
 impl Adapter {
@@ -138,6 +140,7 @@ impl Adapter {
     fn launch(arguments: &[&str], folder: TempDir) -> Result<Self> {
         let mut child = Command::new(program("adapter")?)
             .args(["all", "--listen-http", "127.0.0.1:0", "--listen-https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--listen-mqtt", "127.0.0.1:0", "--listen-mqtts", "127.0.0.1:0"])
             .args(["--drain-timeout", "10s"])
             .args(arguments)
             .stderr(Stdio::piped())
@@ -153,7 +156,8 @@ impl Adapter {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut adapter = Self { child, folder, log, http: nowhere, admin: nowhere, https: None };
+        let mut adapter =
+            Self { child, folder, log, http: nowhere, admin: nowhere, https: None, mqtt: nowhere, mqtts: None };
         adapter.wait_until_ready(arguments.contains(&"--tls-cert"))?;
         Ok(adapter)
     }
@@ -170,8 +174,11 @@ impl Adapter {
                 line.rsplit_once("address=")?.1.trim().parse().ok()
             };
             let (http, admin, https) = (address("--listen-http"), address("--admin"), address("--listen-https"));
-            if let (Some(http), Some(admin), true) = (http, admin, https.is_some() || !with_tls) {
+            let (mqtt, mqtts) = (address("--listen-mqtt"), address("--listen-mqtts"));
+            let is_whole = (https.is_some() && mqtts.is_some()) || !with_tls;
+            if let (Some(http), Some(admin), Some(mqtt), true) = (http, admin, mqtt, is_whole) {
                 (self.http, self.admin, self.https) = (http, admin, https);
+                (self.mqtt, self.mqtts) = (mqtt, mqtts);
                 if self.admin("/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                     return Ok(());
                 }
@@ -191,6 +198,18 @@ impl Adapter {
     #[must_use]
     pub const fn https(&self) -> Option<SocketAddr> {
         self.https
+    }
+
+    /// Where it serves MQTT.
+    #[must_use]
+    pub const fn mqtt(&self) -> SocketAddr {
+        self.mqtt
+    }
+
+    /// Where it serves MQTT over TLS, with a certificate.
+    #[must_use]
+    pub const fn mqtts(&self) -> Option<SocketAddr> {
+        self.mqtts
     }
 
     /// All that it logged so far.

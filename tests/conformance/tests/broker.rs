@@ -76,6 +76,7 @@ async fn an_accepted_message_is_in_rabbitmq_with_its_properties() {
     assert_eq!(headers["x-subtopic"], "props/b.c");
     assert_eq!(headers["x-thing"], "lab.dev1");
     assert_eq!(headers["x-protocol"], "http");
+    assert_eq!(headers["x-qos"], "LongInt(1)");
     assert_eq!(headers["traceparent"], traceparent);
     assert!(headers["x-received-at"].starts_with("LongLongInt(1"), "{headers:?}");
 }

@@ -119,7 +119,8 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 19] = [
+    ("tidegate-mqtt", &["tidegate-bridge", "tidegate-model", "tidegate-mqtt-proto"]),
     ("tidegate-mqtt-proto", &[]),
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
@@ -149,6 +150,8 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "tidegate-memory",
             "tidegate-amqp",
             "tidegate-http",
+            "tidegate-mqtt",
+            "tidegate-mqtt-proto",
             "tidegate-daemon",
             "tidegate-grants-client",
             "tidegate-manifests",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tidegate_model::{
     ChannelEntry, ContentType, Credential, Generation, GrantEntry, GrantTableBuilder, KeyEntry, KeyHash, Message,
-    MessageId, PayloadPolicy, Permissions, Protocol, Subtopic, TableContents, ThingEntry, ThingId, Timestamp,
+    MessageId, PayloadPolicy, Permissions, Protocol, QoS, Subtopic, TableContents, ThingEntry, ThingId, Timestamp,
     TopicFilter, TopicLimits, Validation,
 };
 
@@ -49,6 +49,7 @@ fn delivery(subtopic: &str, payload: &'static [u8]) -> Delivery {
             payload: Bytes::from_static(payload),
             content_type: ContentType::parse("text/plain").unwrap(),
             protocol: Protocol::Http,
+            qos: QoS::default(),
             received_at: Timestamp::from_secs(1),
             expires_in: None,
             traceparent: None,

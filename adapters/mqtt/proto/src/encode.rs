@@ -54,31 +54,14 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(
 }
 
 fn header(packet: &Packet) -> (PacketType, u8) {
-    let kind = match packet {
-        Packet::Connect(_) => PacketType::Connect,
-        Packet::ConnAck(_) => PacketType::ConnAck,
-        Packet::Publish(publish) => {
-            let dup = match publish.delivery {
-                Delivery::AtMostOnce => false,
-                Delivery::AtLeastOnce { dup, .. } | Delivery::ExactlyOnce { dup, .. } => dup,
-            };
-            let qos = publish.delivery.qos() as u8;
-            return (PacketType::Publish, u8::from(dup) << 3 | qos << 1 | u8::from(publish.retain));
-        }
-        Packet::PubAck(_) => PacketType::PubAck,
-        Packet::PubRec(_) => PacketType::PubRec,
-        Packet::PubRel(_) => PacketType::PubRel,
-        Packet::PubComp(_) => PacketType::PubComp,
-        Packet::Subscribe(_) => PacketType::Subscribe,
-        Packet::SubAck(_) => PacketType::SubAck,
-        Packet::Unsubscribe(_) => PacketType::Unsubscribe,
-        Packet::UnsubAck(_) => PacketType::UnsubAck,
-        Packet::PingReq => PacketType::PingReq,
-        Packet::PingResp => PacketType::PingResp,
-        Packet::Disconnect(_) => PacketType::Disconnect,
-        Packet::Auth(_) => PacketType::Auth,
+    let kind = packet.kind();
+    let Packet::Publish(publish) = packet else { return (kind, kind.flags()) };
+    let dup = match publish.delivery {
+        Delivery::AtMostOnce => false,
+        Delivery::AtLeastOnce { dup, .. } | Delivery::ExactlyOnce { dup, .. } => dup,
     };
-    (kind, kind.flags())
+    let qos = publish.delivery.qos() as u8;
+    (kind, u8::from(dup) << 3 | qos << 1 | u8::from(publish.retain))
 }
 
 /// What the parts of a packet take; each is put by the function beside it.

@@ -57,6 +57,10 @@ pub struct Limits {
     pub waiting_bytes_max: usize,
     /// Subscriptions.
     pub subscriptions_max: usize,
+    /// Whether messages are retained.
+    pub retains: bool,
+    /// Whether subscriptions can be shared.
+    pub shares: bool,
 }
 
 impl Default for Limits {
@@ -74,6 +78,8 @@ impl Default for Limits {
             waiting_max: 1_000,
             waiting_bytes_max: 1_024 * 1_024,
             subscriptions_max: 64,
+            retains: true,
+            shares: true,
         }
     }
 }
@@ -324,6 +330,11 @@ impl Session {
         if properties.iter().any(|property| matches!(property, Property::AuthenticationMethod(_))) {
             return self.answer_connect(Reason::BadAuthenticationMethod, None);
         }
+        //= MQTT-3.2.2-13
+        let retains = connect.will.as_ref().is_some_and(|will| will.retain);
+        if retains && !self.limits.retains && connect.version == Version::V5 {
+            return self.answer_connect(Reason::RetainNotSupported, None);
+        }
         self.phase = Phase::Asked(connect.clone());
         self.output.push_back(Output::Login(connect));
     }
@@ -387,6 +398,12 @@ impl Session {
         said.push(Property::ReceiveMaximum(limits.receive_max));
         if limits.topic_alias_max > 0 {
             said.push(Property::TopicAliasMaximum(limits.topic_alias_max));
+        }
+        if !limits.retains {
+            said.push(Property::RetainAvailable(false));
+        }
+        if !limits.shares {
+            said.push(Property::SharedSubscriptionAvailable(false));
         }
         said.extend(NonZeroU32::new(limits.packet_bytes_max).map(Property::MaximumPacketSize));
         said

@@ -64,6 +64,10 @@ impl Session {
         if let Err((reason, why)) = self.resolve_alias(&mut publish) {
             return self.end(reason, Some(why));
         }
+        //= MQTT-3.2.2-14
+        if publish.retain && !self.limits.retains && self.version == Version::V5 {
+            return self.end(Reason::RetainNotSupported, None);
+        }
         match publish.delivery {
             Delivery::AtMostOnce => {}
             Delivery::ExactlyOnce { id, .. } if self.state.received.contains(&id) => {

@@ -1,0 +1,131 @@
+//! The faces of the process: what each is served with, where, and how it ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use prometheus_client::registry::Registry;
+use tidegate_bridge::{Bridge, DeparturePace};
+use tidegate_daemon::config::Listen;
+use tidegate_daemon::drain::Drain;
+use tidegate_daemon::listen::{self, ListenLimits};
+use tidegate_daemon::tls::{Tls, TlsFiles};
+use tidegate_http::{HttpFace, HttpLimits};
+use tidegate_mqtt::MqttFace;
+use tidegate_mqtt_proto::Limits;
+use tokio::net::TcpListener;
+
+use crate::options::Options;
+
+/// All of them; which are served is decided by their listeners.
+pub(crate) struct Faces {
+    http: Arc<HttpFace>,
+    mqtt: Arc<MqttFace>,
+}
+
+/// Certificates for the faces, each with what its protocol is called in TLS.
+pub(crate) struct Certificates {
+    https: Option<Tls>,
+    mqtts: Option<Tls>,
+}
+
+/// What a port is served by.
+enum Served {
+    Http(Arc<HttpFace>),
+    Mqtt(Arc<MqttFace>),
+}
+
+/// A port that is bound.
+pub(crate) struct Port {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    served: Served,
+}
+
+impl Certificates {
+    /// Of the options' files; none where they name none.
+    pub(crate) fn load(options: &Options) -> Result<Self> {
+        Ok(Self { https: tls(options, &[b"h2", b"http/1.1"])?, mqtts: tls(options, &[b"mqtt"])? })
+    }
+}
+
+impl Faces {
+    /// In front of `bridge`, their metrics in `registry`.
+    pub(crate) fn new(bridge: &Arc<Bridge>, options: &Options, registry: &mut Registry) -> Self {
+        let http = HttpLimits {
+            event_keep_alive: options.http_keep_alive.0,
+            head_read_max: options.http_timeout.0,
+            body_read_max: options.http_timeout.0,
+            reader_stall_max: options.http_timeout.0,
+            bodies_bytes_max: options.http_bodies_bytes_max,
+            ..HttpLimits::default()
+        };
+        let mqtt = Limits {
+            keep_alive_max: options.mqtt_keep_alive_max,
+            packet_bytes_max: options.mqtt_packet_bytes_max.get(),
+            ..Limits::default()
+        };
+        Self {
+            http: HttpFace::new(Arc::clone(bridge), http, registry),
+            mqtt: MqttFace::new(Arc::clone(bridge), mqtt, registry),
+        }
+    }
+
+    /// Binds every port that is not off.
+    pub(crate) fn bind(&self, options: &Options, certificates: Certificates) -> Result<Vec<Port>> {
+        let with = |tls: &Option<Tls>, listen: Listen| if tls.is_some() { listen } else { Listen::Off };
+        let Certificates { https, mqtts } = certificates;
+        let http = || Served::Http(Arc::clone(&self.http));
+        let mqtt = || Served::Mqtt(Arc::clone(&self.mqtt));
+        let ports = [
+            ("--listen-http", options.listen_http, None, http()),
+            ("--listen-https", with(&https, options.listen_https), https, http()),
+            ("--listen-mqtt", options.listen_mqtt, None, mqtt()),
+            ("--listen-mqtts", with(&mqtts, options.listen_mqtts), mqtts, mqtt()),
+        ];
+        let mut bound = Vec::with_capacity(ports.len());
+        for (option, listen, tls, served) in ports {
+            bound.extend(open(option, listen)?.map(|listener| Port { listener, tls, served }));
+        }
+        Ok(bound)
+    }
+
+    /// Ends connections one after another.
+    pub(crate) fn drain(&self, pace: DeparturePace) {
+        self.http.drain(pace);
+        self.mqtt.drain(pace);
+    }
+}
+
+impl Port {
+    /// Serves it until the drain begins.
+    pub(crate) fn serve(self, limits: ListenLimits, drain: Drain) {
+        let Self { listener, tls, served } = self;
+        match served {
+            Served::Http(face) => {
+                let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
+                tokio::spawn(listen::serve(listener, tls, limits, drain, serve));
+            }
+            Served::Mqtt(face) => {
+                let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
+                tokio::spawn(listen::serve(listener, tls, limits, drain, serve));
+            }
+        }
+    }
+}
+
+/// Binds a port, unless it is off.
+pub(crate) fn open(option: &'static str, listen: Listen) -> Result<Option<TcpListener>> {
+    let Some(address) = listen.address() else { return Ok(None) };
+    let listener = listen::bind(option, address)?;
+    tracing::info!(address = %listener.local_addr()?, "{option}");
+    Ok(Some(listener))
+}
+
+/// TLS for a face that agrees on one of these protocols.
+fn tls(options: &Options, alpn: &[&[u8]]) -> Result<Option<Tls>> {
+    let files: (Option<PathBuf>, Option<PathBuf>) = (options.tls_cert.clone(), options.tls_key.clone());
+    let (Some(cert), Some(key)) = files else { return Ok(None) };
+    let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Some(Tls::watched(TlsFiles { cert, key, alpn })?))
+}
