@@ -69,10 +69,14 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(600);
     {
         "rule": "!has(self.ingress) || !has(self.gateway)",
         "message": "one way leads in: ingress excludes gateway"
+    },
+    {
+        "rule": "self.protocol == 'HTTP' || (!has(self.ingress) && !has(self.gateway))",
+        "message": "ingress and gateway lead to protocol: HTTP alone"
     }
 ]))]
 pub struct AdapterSpec {
-    /// What the pods speak with devices. So far: HTTP, with server-sent events.
+    /// What the pods speak with devices.
     pub protocol: Protocol,
     /// How many pods. Default: 2. Excludes autoscaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +85,8 @@ pub struct AdapterSpec {
     /// Between how many pods the cluster chooses, by their load. Excludes replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// The ports of the Service, at most one of each transport. Default: one, named http, port 80, TCP.
+    /// The ports of the Service, at most one of each transport. Default: one of transport TCP, for HTTP named http on port
+    /// 80, for MQTT named mqtt on port 1883.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -166,6 +171,8 @@ pub struct AdapterSpec {
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2: publish by POST, subscribe by server-sent events.
     HTTP,
+    /// MQTT 5.0, 3.1.1 and 3.1; so far without retained messages, stored sessions and shared subscriptions.
+    MQTT,
 }
 
 /// Between how many pods the cluster chooses.
@@ -474,6 +481,7 @@ impl AdapterSpec {
         }
         match self.protocol {
             Protocol::HTTP => vec![Listener { name: "http".into(), port: 80, transport: Transport::TCP, tls: None }],
+            Protocol::MQTT => vec![Listener { name: "mqtt".into(), port: 1883, transport: Transport::TCP, tls: None }],
         }
     }
 
@@ -491,6 +499,9 @@ impl AdapterSpec {
         check.that(self.replicas.is_none() || self.autoscaling.is_none(), "spec", found);
         let one = "one way leads in: ingress excludes gateway";
         check.that(self.ingress.is_none() || self.gateway.is_none(), "spec", one);
+        let leads = self.ingress.is_some() || self.gateway.is_some();
+        let alone = "ingress and gateway lead to protocol: HTTP alone";
+        check.that(self.protocol == Protocol::HTTP || !leads, "spec", alone);
         for (index, listener) in self.listeners.iter().enumerate() {
             let field = format!("spec.listeners[{index}]");
             let before = &self.listeners[..index];

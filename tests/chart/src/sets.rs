@@ -3,7 +3,7 @@
 use crate::{chart, helm};
 
 /// A set of values, by the name of its golden.
-pub const SETS: [(&str, &[&str]); 14] = [
+pub const SETS: [(&str, &[&str]); 16] = [
     ("default", &[]),
     (
         "one-replica",
@@ -54,6 +54,8 @@ pub const SETS: [(&str, &[&str]); 14] = [
             "adapters.http.spec.autoscaling.maxReplicas=9",
         ],
     ),
+    ("http-alone", &["adapters.mqtt.enabled=false"]),
+    ("mqtt-tls", &["adapters.mqtt.tls.secretName=mqtt-tls"]),
     ("default-deny", &["networkPolicy.defaultDeny=true"]),
     (
         "monitoring",

@@ -136,11 +136,13 @@ pub struct Switch {
 }
 
 /// The faces.
-#[derive(Debug, Default, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Adapters {
     /// HTTP: publish by POST, subscribe by server-sent events.
     pub http: Adapter,
+    /// MQTT 5.0, 3.1.1 and 3.1; so far without retained messages, stored sessions and shared subscriptions.
+    pub mqtt: Adapter,
 }
 
 /// A face.
@@ -369,13 +371,25 @@ impl Default for Switch {
     }
 }
 
-impl Default for Adapter {
-    fn default() -> Self {
+impl Adapter {
+    fn of(protocol: &str) -> Self {
         let spec = json!({
-            "protocol": "HTTP",
+            "protocol": protocol,
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
         });
         Self { enabled: true, tls: Tls::default(), spec }
+    }
+}
+
+impl Default for Adapter {
+    fn default() -> Self {
+        Self::of("HTTP")
+    }
+}
+
+impl Default for Adapters {
+    fn default() -> Self {
+        Self { http: Adapter::of("HTTP"), mqtt: Adapter::of("MQTT") }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use tidegate_api::{Adapter, LogFormat, Transport};
+use tidegate_api::{Adapter, LogFormat, Protocol, Transport};
 
+use super::pods::container_port;
 use super::{BrokerSecret, Installation, metadata};
 
 /// Where the pods have what, by folder.
@@ -18,17 +19,20 @@ pub(super) const RUN_DIR: &str = "/run/tidegate";
 pub(super) const CONFIG_ENTRY: &str = "adapter.yaml";
 const CA_ENTRY: &str = "ca.crt";
 pub(super) const TOKEN_ENTRY: &str = "token";
-/// The ports of the pods.
-pub(super) const HTTP_PORT: u16 = 8080;
-pub(super) const HTTPS_PORT: u16 = 8443;
+/// The port of the pods for probes and metrics.
 pub(super) const ADMIN_PORT: u16 = 9090;
 
 /// The file, always in the same order.
 pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &BrokerSecret) -> String {
     let spec = &adapter.spec;
     let listeners = spec.listeners_wanted();
-    let open = |transport: Transport, port: u16| {
-        if listeners.iter().any(|listener| listener.transport == transport) { port.to_string() } else { "off".into() }
+    let open = |transport: Transport| {
+        let wanted = listeners.iter().any(|listener| listener.transport == transport);
+        if wanted { container_port(spec.protocol, transport).1.to_string() } else { "off".to_owned() }
+    };
+    let (plain, secure) = match spec.protocol {
+        Protocol::HTTP => ("listen-http", "listen-https"),
+        Protocol::MQTT => ("listen-mqtt", "listen-mqtts"),
     };
     let mut options: BTreeMap<&str, String> = BTreeMap::from([
         ("admin", ADMIN_PORT.to_string()),
@@ -40,8 +44,8 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
         ("grants-cache", CACHE_DIR.to_owned()),
         ("grants-cache-key", format!("{RUN_DIR}/grants-cache.key")),
         ("grants-token", format!("{TOKEN_DIR}/{TOKEN_ENTRY}")),
-        ("listen-http", open(Transport::TCP, HTTP_PORT)),
-        ("listen-https", open(Transport::TLS, HTTPS_PORT)),
+        (plain, open(Transport::TCP)),
+        (secure, open(Transport::TLS)),
         (
             "log",
             match spec.settings.log_format {

@@ -21,8 +21,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tidegate_api::{Adapter, Autoscaling, Protocol, SecretName, Transport};
 
 use super::config::{
-    ADMIN_PORT, BROKER_DIR, CACHE_DIR, CONFIG_DIR, CONFIG_ENTRY, HTTP_PORT, HTTPS_PORT, RUN_DIR, TLS_DIR, TOKEN_DIR,
-    TOKEN_ENTRY,
+    ADMIN_PORT, BROKER_DIR, CACHE_DIR, CONFIG_DIR, CONFIG_ENTRY, RUN_DIR, TLS_DIR, TOKEN_DIR, TOKEN_ENTRY,
 };
 use super::{BrokerSecret, Installation, label_selector, labels, metadata};
 
@@ -41,12 +40,19 @@ const CONFIG_ANNOTATION: &str = "tidegate.io/config";
 pub(super) const ADMIN: &str = "admin";
 const CONTAINER: &str = "adapter";
 
-/// The container port behind a listener.
-pub(super) const fn port_name(transport: Transport) -> &'static str {
-    match transport {
-        Transport::TCP => "http",
-        Transport::TLS => "https",
+/// The container port behind a listener: its name and its number.
+pub(super) const fn container_port(protocol: Protocol, transport: Transport) -> (&'static str, u16) {
+    match (protocol, transport) {
+        (Protocol::HTTP, Transport::TCP) => ("http", 8080),
+        (Protocol::HTTP, Transport::TLS) => ("https", 8443),
+        (Protocol::MQTT, Transport::TCP) => ("mqtt", 1883),
+        (Protocol::MQTT, Transport::TLS) => ("mqtts", 8883),
     }
+}
+
+/// Its name alone, by which Services and policies find it.
+pub(super) const fn port_name(adapter: &Adapter, transport: Transport) -> &'static str {
+    container_port(adapter.spec.protocol, transport).0
 }
 
 pub(super) fn service_account(adapter: &Adapter) -> ServiceAccount {
@@ -188,6 +194,7 @@ fn container(adapter: &Adapter, image: &str) -> Container {
     let spec = &adapter.spec;
     let face = match spec.protocol {
         Protocol::HTTP => "http",
+        Protocol::MQTT => "mqtt",
     };
     let port = |name: &str, port: u16| ContainerPort {
         name: Some(name.to_owned()),
@@ -198,9 +205,9 @@ fn container(adapter: &Adapter, image: &str) -> Container {
     let mut ports: Vec<ContainerPort> = spec
         .listeners_wanted()
         .iter()
-        .map(|listener| match listener.transport {
-            Transport::TCP => port(port_name(Transport::TCP), HTTP_PORT),
-            Transport::TLS => port(port_name(Transport::TLS), HTTPS_PORT),
+        .map(|listener| {
+            let (name, number) = container_port(spec.protocol, listener.transport);
+            port(name, number)
         })
         .collect();
     ports.push(port(ADMIN, ADMIN_PORT));

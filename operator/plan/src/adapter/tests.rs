@@ -64,6 +64,9 @@ fn yaml(spec: &str) -> String {
 #[test]
 fn an_adapter_of_few_words_becomes_these_objects() {
     expect_file!["golden/least.yaml"].assert_eq(&yaml("{protocol: HTTP}"));
+    let tls = "{name: mqtts, port: 8883, transport: TLS, tls: {secretRef: {name: mqtt-tls}}}";
+    let mqtt = format!("{{protocol: MQTT, listeners: [{{name: mqtt, port: 1883}}, {tls}]}}");
+    expect_file!["golden/mqtt.yaml"].assert_eq(&yaml(&mqtt));
 }
 
 #[test]
@@ -100,6 +103,11 @@ fn what_no_pods_can_be_made_of_says_why() {
         let (reason, message) = adapter_plan(&adapter(spec), &installation).unwrap_err();
         said.assert_eq(&format!("{reason}: {message}"));
     };
+    check(
+        "{protocol: MQTT, ingress: {}}",
+        installation(),
+        expect!["InvalidSpec: spec: ingress and gateway lead to protocol: HTTP alone"],
+    );
     check(
         "{protocol: HTTP, drain: {timeout: 2h}}",
         installation(),

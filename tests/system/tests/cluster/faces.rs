@@ -1,6 +1,7 @@
 //! Every face, by every way that leads to it: what goes in on one comes out on all, and RabbitMQ has it.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use conformance::until;
 use serde_json::{Value, json};
@@ -240,4 +241,38 @@ fn a_renewed_certificate_is_served_and_no_connection_dropped() {
     until("the new one is served", || publish(1));
     listens.until_heard(1);
     assert_eq!(listens.subscriptions(), 1, "{:?}", listens.ends());
+}
+
+#[test]
+fn mqtt_and_http_reach_each_other() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.furnish(json!({"protocol": "HTTP", "replicas": 2})).unwrap();
+    lab.apply(&adapter("mqtt", json!({"protocol": "MQTT", "replicas": 2}))).unwrap();
+    lab.ready(&["adapter/mqtt"]);
+    let address = system.address(&lab.namespace, "mqtt").unwrap();
+    let (host, port) = address.split_once(':').unwrap();
+    let (thing, key) = (format!("{}.sensor", lab.namespace), lab.key("sensor"));
+    let client = |program: &str, more: &[&str]| {
+        // Line by line, also into a pipe.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", program, "-h", host, "-p", port, "-u", &thing, "-P", &key, "-q", "1"]).args(more);
+        command
+    };
+    let (witness, listens) = (lab.witness().unwrap(), lab.listener().unwrap());
+    let mut subscriber = client("mosquitto_sub", &["-t", "channels/telemetry/messages/#", "-d", "-W", "60"]);
+    let mut subscriber = subscriber.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(subscriber.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("Subscribed ")));
+    let sent = client("mosquitto_pub", &["-t", "channels/telemetry/messages/a", "-m", "1", "-V", "5"]).status();
+    assert!(sent.unwrap().success());
+    listens.until_heard(1);
+    assert!(lines.any(|line| line == "1"));
+    let runtime = Runtime::new().unwrap();
+    let device = lab.device("sensor", &lab.url("http").unwrap());
+    runtime.block_on(device.publish("/channels/telemetry/messages/b", Some("application/json"), "2")).unwrap();
+    assert!(lines.any(|line| line == "2"));
+    assert!(witness.missing(&[1, 2].into()).unwrap().is_empty());
+    subscriber.kill().unwrap();
+    subscriber.wait().unwrap();
 }
