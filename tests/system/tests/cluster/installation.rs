@@ -15,7 +15,7 @@ fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
     assert!(said.contains("http: accepted after "), "{said}");
     let enforced = system.json(&["namespace", NAMESPACE], r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}");
     assert_eq!(enforced.unwrap(), "restricted");
-    for selector in [OPERATOR_PODS, "app.kubernetes.io/name=adapter"] {
+    for selector in [OPERATOR_PODS, "tidegate.io/adapter=tidegate-http", "tidegate.io/adapter=tidegate-mqtt"] {
         assert_eq!(system.pods(NAMESPACE, selector).unwrap().len(), 2, "{selector}");
     }
     let restarts =
