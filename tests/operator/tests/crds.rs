@@ -174,33 +174,33 @@ fn an_adapter_is_refused_at_apply_in_words_that_a_person_understands() {
     check(
         ADAPTERS,
         &expect![[r###"
-        ## no protocol
-        The Adapter "http" is invalid: 
-        * spec.protocol: Required value
-        * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
-        ## a protocol that is none
-        The Adapter "http" is invalid: 
-        * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP"
-        * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
-        ## replicas and autoscaling
-        The Adapter "http" is invalid: spec: Invalid value: the number of pods is either given or found: replicas excludes autoscaling
-        ## fewest above most
-        The Adapter "http" is invalid: spec.autoscaling: Invalid value: minReplicas is above maxReplicas
-        ## TLS without a certificate
-        The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, and TLS needs it
-        ## two listeners of one transport
-        The Adapter "http" is invalid: spec.listeners: Invalid value: at most one listener of each transport
-        ## two ways in
-        The Adapter "http" is invalid: spec: Invalid value: one way leads in: ingress excludes gateway
-        ## a label of the operator
-        The Adapter "http" is invalid: spec.podLabels: Invalid value: labels that begin with tidegate.io/ or app.kubernetes.io/ are the operator's
-        ## a class without a load balancer
-        The Adapter "http" is invalid: spec.service: Invalid value: loadBalancerClass goes with type: LoadBalancer
-        ## a silence that is too long
-        The Adapter "http" is invalid: spec.settings.http.keepAlive: Invalid value: "1m": more than 0 and at most 30s
-        ## a name that is no Service's
-        The Adapter "1st" is invalid: <nil>: Invalid value: the name of an Adapter has at most 52 of a-z, 0-9 and '-', no dot, and begins with a letter
-    "###]],
+            ## no protocol
+            The Adapter "http" is invalid: 
+            * spec.protocol: Required value
+            * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+            ## a protocol that is none
+            The Adapter "http" is invalid: 
+            * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP", "MQTT"
+            * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+            ## replicas and autoscaling
+            The Adapter "http" is invalid: spec: Invalid value: the number of pods is either given or found: replicas excludes autoscaling
+            ## fewest above most
+            The Adapter "http" is invalid: spec.autoscaling: Invalid value: minReplicas is above maxReplicas
+            ## TLS without a certificate
+            The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, and TLS needs it
+            ## two listeners of one transport
+            The Adapter "http" is invalid: spec.listeners: Invalid value: at most one listener of each transport
+            ## two ways in
+            The Adapter "http" is invalid: spec: Invalid value: one way leads in: ingress excludes gateway
+            ## a label of the operator
+            The Adapter "http" is invalid: spec.podLabels: Invalid value: labels that begin with tidegate.io/ or app.kubernetes.io/ are the operator's
+            ## a class without a load balancer
+            The Adapter "http" is invalid: spec.service: Invalid value: loadBalancerClass goes with type: LoadBalancer
+            ## a silence that is too long
+            The Adapter "http" is invalid: spec.settings.http.keepAlive: Invalid value: "1m": more than 0 and at most 30s
+            ## a name that is no Service's
+            The Adapter "1st" is invalid: <nil>: Invalid value: the name of an Adapter has at most 52 of a-z, 0-9 and '-', no dot, and begins with a letter
+        "###]],
     );
 }
 
