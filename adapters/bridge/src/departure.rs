@@ -42,9 +42,17 @@ impl Departures {
         self.pace.subscribe()
     }
 
+    /// Waits until they are, and says how long after that the one that asks is to end. Nothing is lost when the future is
+    /// dropped.
+    pub async fn turn_of_one(&self) -> Duration {
+        let mut begun = self.subscribe();
+        // The sender lives as long as this.
+        let pace = begun.wait_for(Option::is_some).await.map(|pace| *pace);
+        pace.ok().flatten().map_or(Duration::ZERO, |pace| self.turn(pace))
+    }
+
     /// How long after the beginning the one that asks is to end; each that asks is later than the one before.
-    #[must_use]
-    pub fn turn(&self, pace: DeparturePace) -> Duration {
+    fn turn(&self, pace: DeparturePace) -> Duration {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         (Duration::from_secs(u64::from(turn)) / pace.per_second.get()).min(pace.within)
     }

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::{Generation, Principal};
+use tidegate_model::{Generation, Principal, Timestamp};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::grants::GrantSource;
-
-/// The timer's own limit is some years; a shorter nap only asks once more.
-const NAP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A device that is connected.
 pub struct Presence {
@@ -38,15 +35,24 @@ impl Presence {
         loop {
             let Ok(principal) = self.grants.table().refresh(&self.principal, self.clock.now()) else { return };
             self.principal = principal;
-            let end = self.principal.not_after();
-            // The key is good at its last instant, so wake just after.
-            let nap = end.map_or(NAP_MAX, |end| {
-                end.saturating_since(self.clock.now()).saturating_add(Duration::from_millis(1)).min(NAP_MAX)
-            });
             tokio::select! {
                 changed = self.changes.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(nap) => {}
+                () = key_ended(&self.principal, self.clock.now()) => {}
             }
+        }
+    }
+}
+
+/// Waits until the key may have ended, if it ever does; then the table is to be asked.
+pub(crate) fn key_ended(principal: &Principal, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
+    /// The timer's own limit is some years; a shorter nap only asks once more.
+    const NAP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+    // The key is good at its last instant, so wake just after.
+    let nap = principal.not_after().map(|end| end.saturating_since(now).saturating_add(Duration::from_millis(1)));
+    async move {
+        match nap {
+            Some(span) => tokio::time::sleep(span.min(NAP_MAX)).await,
+            None => std::future::pending().await,
         }
     }
 }

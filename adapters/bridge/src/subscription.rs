@@ -1,7 +1,6 @@
 //! An open subscription: deliveries until the device leaves, its right is withdrawn, or its queue is full.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_model::{ChannelId, Generation, Principal, Protocol, SubtopicFilter, TopicFilter};
 use tokio::sync::watch;
@@ -11,6 +10,7 @@ use crate::fanout::{DeliveryQueue, QueueEvent};
 use crate::grants::{GrantSource, Session};
 use crate::metrics::{EndLabels, Metrics, ProtocolLabels};
 use crate::port::Delivery;
+use crate::presence::key_ended;
 
 /// Why a subscription ended from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,14 +90,14 @@ impl Subscription {
             if !self.still_allowed() {
                 return self.end(SubscriptionEnd::Revoked);
             }
-            let key_ends_in = self.key_ends_in();
+            let key_ended = key_ended(&self.parts.principal, self.parts.clock.now());
             let event = tokio::select! {
                 biased;
                 changed = self.parts.changes.changed() => match changed {
                     Ok(()) => continue,
                     Err(_source_gone) => return self.end(SubscriptionEnd::Revoked),
                 },
-                () = sleep(key_ends_in) => continue,
+                () = key_ended => continue,
                 event = self.parts.queue.next() => event,
             };
             match event {
@@ -129,25 +129,10 @@ impl Subscription {
         parts.principal = principal;
         allowed
     }
-
-    fn key_ends_in(&self) -> Option<Duration> {
-        let end = self.parts.principal.not_after()?;
-        // The key is good at its last instant, so wake just after.
-        Some(end.saturating_since(self.parts.clock.now()).saturating_add(Duration::from_millis(1)))
-    }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(self.parts.protocol)).dec();
-    }
-}
-
-async fn sleep(span: Option<Duration>) {
-    /// The timer's own limit is some years; a shorter nap only asks once more.
-    const NAP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-    match span {
-        Some(span) => tokio::time::sleep(span.min(NAP_MAX)).await,
-        None => std::future::pending().await,
     }
 }

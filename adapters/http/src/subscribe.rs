@@ -120,10 +120,7 @@ impl Events {
 /// Waits until the process ends and it is this subscription's turn, which is kept in `leaving`.
 async fn departure(departures: &Departures, leaving: &mut Option<Pin<Box<Sleep>>>) {
     if leaving.is_none() {
-        let mut begun = departures.subscribe();
-        // The sender lives as long as `departures`.
-        let Ok(pace) = begun.wait_for(Option::is_some).await.map(|pace| *pace) else { return };
-        *leaving = pace.map(|pace| Box::pin(tokio::time::sleep(departures.turn(pace))));
+        *leaving = Some(Box::pin(tokio::time::sleep(departures.turn_of_one().await)));
     }
     if let Some(turn) = leaving {
         turn.await;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::lease::in_time;
 use crate::run::{RunError, client};
-use crate::writer::FIELD_MANAGER;
+use crate::writer::{FIELD_MANAGER, random};
 
 /// How often the Secret is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -73,7 +72,12 @@ pub async fn follow_broker_secret(
                 Ok(access) => {
                     in_trouble = false;
                     let found = access.is_some();
-                    tell.send_if_modified(|told| *told != access && std::mem::replace(told, access) != *told);
+                    tell.send_if_modified(|told| {
+                        *told != access && {
+                            *told = access;
+                            true
+                        }
+                    });
                     if found { LOOK_EVERY } else { FIRST_LOOK_EVERY }
                 }
                 Err(error) => {
@@ -104,7 +108,7 @@ async fn look(
     let Some(embedded) = &options.embedded else { return Ok(None) };
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &options.namespace);
     let owner = in_time(sets.get(embedded)).await?;
-    let secret = made(options, embedded, &owner, &random());
+    let secret = made(options, embedded, &owner, &password());
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match in_time(api.create(&params, &secret)).await {
         Ok(secret) => Ok(access(&secret, &options.secret)),
@@ -159,10 +163,8 @@ fn made(options: &BrokerSecretOptions, embedded: &str, owner: &StatefulSet, pass
 }
 
 /// 256 bits as hexadecimal digits, which need no escape in a URL.
-fn random() -> String {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).expect("the system has randomness");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn password() -> String {
+    random().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -186,8 +188,8 @@ mod tests {
         assert_eq!(access.url, "amqp://tidegate:0123@rabbit.tidegate.svc:5672/");
         assert_eq!(access.ca_pem, None);
         assert!(!format!("{access:?}").contains("0123"));
-        assert_eq!(random().len(), 64);
-        assert_ne!(random(), random());
+        assert_eq!(password().len(), 64);
+        assert_ne!(password(), password());
     }
 
     #[test]

@@ -335,7 +335,7 @@ fn put(secret: &mut Secret, thing: &Thing, wanted: WantedSecret) {
     });
 }
 
-fn random() -> [u8; 32] {
+pub(crate) fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
     bytes

@@ -232,24 +232,32 @@ impl Decoder {
         Ok(filter)
     }
 
+    /// Filters to the end of the packet.
+    fn one_or_more<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        if self.body.is_empty() {
+            return Err(DecodeError::Protocol("no topic filter"));
+        }
+        let mut all = Vec::new();
+        while !self.body.is_empty() {
+            all.push(one(self)?);
+        }
+        Ok(all)
+    }
+
     fn subscribe(&mut self) -> Result<Subscribe> {
         let id = self.body.packet_id()?;
         let properties = self.own_properties()?;
-        let mut filters = Vec::new();
         //= MQTT-3.8.3-2
         //= MQTT-3.8.3-3
-        while filters.is_empty() || !self.body.is_empty() {
-            if self.body.is_empty() {
-                return Err(DecodeError::Protocol("no topic filter"));
-            }
-            let filter = self.filter()?;
-            let options = self.options()?;
+        let filters = self.one_or_more(|decoder| {
+            let filter = decoder.filter()?;
+            let options = decoder.options()?;
             //= MQTT-3.8.3-4
             if options.no_local && matches!(shared(filter.as_str()), Shared::Of { .. }) {
                 return Err(DecodeError::Protocol("No Local on a shared subscription"));
             }
-            filters.push((filter, options));
-        }
+            Ok((filter, options))
+        })?;
         Ok(Subscribe { id, properties, filters })
     }
 
@@ -292,14 +300,8 @@ impl Decoder {
     fn unsubscribe(&mut self) -> Result<Unsubscribe> {
         let id = self.body.packet_id()?;
         let properties = self.own_properties()?;
-        let mut filters = Vec::new();
         //= MQTT-3.10.3-2
-        while filters.is_empty() || !self.body.is_empty() {
-            if self.body.is_empty() {
-                return Err(DecodeError::Protocol("no topic filter"));
-            }
-            filters.push(self.filter()?);
-        }
+        let filters = self.one_or_more(Self::filter)?;
         Ok(Unsubscribe { id, properties, filters })
     }
 

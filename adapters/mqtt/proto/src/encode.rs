@@ -70,10 +70,7 @@ fn body_length(packet: &Packet, v5: bool) -> usize {
     match packet {
         Packet::Connect(connect) => connect_length(connect, v5),
         Packet::ConnAck(ack) => 2 + properties(&ack.properties),
-        Packet::Publish(publish) => {
-            let id = if publish.delivery == Delivery::AtMostOnce { 0 } else { 2 };
-            text_length(&publish.topic) + id + properties(&publish.properties) + publish.payload.len()
-        }
+        Packet::Publish(publish) => publish_length(publish, v5),
         Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
             2 + outcome_length(ack.reason, &ack.properties, v5)
         }
@@ -90,6 +87,18 @@ fn body_length(packet: &Packet, v5: bool) -> usize {
         Packet::Disconnect(end) => outcome_length(end.reason, &end.properties, v5),
         Packet::Auth(auth) => outcome_length(auth.reason, &auth.properties, v5),
     }
+}
+
+fn publish_length(publish: &Publish, v5: bool) -> usize {
+    let id = if publish.delivery == Delivery::AtMostOnce { 0 } else { 2 };
+    let properties = if v5 { length_with(&publish.properties) } else { 0 };
+    text_length(&publish.topic) + id + properties + publish.payload.len()
+}
+
+/// Bytes of the whole packet, without writing it.
+pub(crate) fn publish_bytes(publish: &Publish, version: Version) -> usize {
+    let length = publish_length(publish, version == Version::V5);
+    1 + bytes_of(length) + length
 }
 
 fn put_body(packet: &Packet, v5: bool, out: &mut BytesMut) {

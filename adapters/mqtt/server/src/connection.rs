@@ -417,12 +417,7 @@ where
 
 /// Waits until the process ends and it is this connection's turn.
 async fn departure(face: &MqttFace) {
-    let mut begun = face.departures.subscribe();
-    // The sender lives as long as the face.
-    let Ok(pace) = begun.wait_for(Option::is_some).await.map(|pace| *pace) else { return };
-    if let Some(pace) = pace {
-        tokio::time::sleep(face.departures.turn(pace)).await;
-    }
+    tokio::time::sleep(face.departures.turn_of_one().await).await;
 }
 
 /// Waits until the client's right, or its place, is gone.

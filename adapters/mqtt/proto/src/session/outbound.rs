@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Instant;
 
-use bytes::BytesMut;
-
-use crate::encode::encode;
+use crate::encode::publish_bytes;
 use crate::packet::{Delivery, Packet, PacketId, Publish, QoS};
 use crate::property::{Properties, Property};
 use crate::reason::Reason;
 use crate::text::Text;
 
 use super::state::{InFlight, Message, Outgoing, Stage};
-use super::{Limits, Output, Session};
+use super::{Limits, Session};
 
 /// What this connection's client takes.
 #[derive(Debug)]
@@ -200,7 +198,7 @@ impl Session {
         //= MQTT-3.1.2-24
         //= MQTT-3.1.2-25
         if let Some(max) = self.outbound.packet_bytes_max
-            && !self.fits(&publish, max)
+            && publish_bytes(&publish, self.version) > max.get() as usize
         {
             if alias.is_some_and(|alias| self.outbound.aliases.get(&message.topic) == Some(&alias))
                 && !publish.topic.is_empty()
@@ -212,12 +210,6 @@ impl Session {
             return None;
         }
         Some(publish)
-    }
-
-    fn fits(&self, publish: &Publish, max: NonZeroU32) -> bool {
-        let mut bytes = BytesMut::new();
-        let said = encode(&Packet::Publish(publish.clone()), self.version, &mut bytes);
-        said.is_ok() && bytes.len() <= max.get() as usize
     }
 
     //= MQTT-4.3.2-3
@@ -253,12 +245,6 @@ impl Session {
         let is_over = |exchange: &InFlight| exchange.id == id && exchange.stage == Stage::Release;
         self.state.in_flight.retain(|exchange| !is_over(exchange));
         self.pump(now);
-    }
-
-    /// Packets that wait to be taken by the caller.
-    #[must_use]
-    pub fn unsent(&self) -> usize {
-        self.output.iter().filter(|output| matches!(output, Output::Send(_))).count()
     }
 }
 
