@@ -3,49 +3,23 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Certificate, Client, RequestBuilder, Response};
 
-use crate::event::{Event, EventParser, MalformedEvent};
+use crate::error::{ClientError, Status};
+use crate::event::{Event, EventParser};
+use crate::{Address, Publication, QoS};
 
-/// How long a connection may take to come about.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may take to come about: behind a Service, the next try may lead to a pod that lives.
+const CONNECT_MAX: Duration = Duration::from_secs(4);
 /// How long a publish may take; more than the server's own bound.
 const PUBLISH_MAX: Duration = Duration::from_secs(60);
 /// How long nothing may come of a server: it sends a comment every 30 s, or is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// What went wrong. Never the key.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The CA or the URL cannot be used.
-    #[error("{0}")]
-    Setup(&'static str),
-    /// The server cannot be reached, or the connection broke.
-    #[error("cannot {operation}")]
-    Connection {
-        /// What was tried.
-        operation: &'static str,
-        /// Why it did not work.
-        source: reqwest::Error,
-    },
-    /// The server refused.
-    #[error("refused with {status}: {detail}")]
-    Refused {
-        /// The status.
-        status: u16,
-        /// The server's words.
-        detail: String,
-    },
-    /// The server sent what is no event.
-    #[error(transparent)]
-    Malformed(MalformedEvent),
-}
-
 /// A device with its key. Not `Debug`: it holds the key.
 #[derive(Clone)]
-pub struct HttpClient {
+pub(crate) struct HttpClient {
     client: Client,
     url: String,
     thing: String,
@@ -53,15 +27,7 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A device that shows `key` as the Thing `thing` (empty: the key alone says who) to the server at `url`; `ca_pem`
-    /// is the CA that signed the server's certificate.
-    ///
-    /// # Errors
-    /// [`ClientError::Setup`].
-    pub fn new(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(ClientError::Setup("the URL must begin with http:// or https://"));
-        }
+    pub(crate) fn new(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
         let roots = match ca_pem {
             Some(pem) => Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Setup("the CA is not PEM"))?,
             None => Vec::new(),
@@ -81,34 +47,36 @@ impl HttpClient {
         self.client.request(method, format!("{}{path}", self.url)).basic_auth(&self.thing, Some(&self.key))
     }
 
-    /// Publishes, and returns when the server has accepted it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn publish(
-        &self,
-        path: &str,
-        content_type: Option<&str>,
-        payload: impl Into<Bytes>,
-    ) -> Result<(), ClientError> {
-        let mut request = self.request(reqwest::Method::POST, path).timeout(PUBLISH_MAX).body(payload.into());
+    pub(crate) async fn publish(&self, address: &Address, publication: Publication) -> Result<(), ClientError> {
+        let Publication { content_type, qos, retain, expiry, payload } = publication;
+        let mut path = address.path();
+        let mut separator = '?';
+        let asked = [
+            (qos != QoS::default()).then(|| format!("qos={}", qos.level())),
+            retain.then(|| "retain=true".to_owned()),
+            expiry.map(|seconds| format!("expiry={seconds}")),
+        ];
+        for parameter in asked.into_iter().flatten() {
+            path.push(separator);
+            path.push_str(&parameter);
+            separator = '&';
+        }
+        let mut request = self.request(reqwest::Method::POST, &path).timeout(PUBLISH_MAX).body(payload);
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let sent = request.send().await.map_err(|source| ClientError::Connection { operation: "publish", source })?;
-        accepted(sent).await.map(drop)
+        accepted(request.send().await.map_err(broken("publish"))?).await.map(drop)
     }
 
-    /// Subscribes, and returns when the server has accepted it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn subscribe(&self, path: &str) -> Result<Subscription, ClientError> {
-        let request = self.request(reqwest::Method::GET, path).header(ACCEPT, "text/event-stream");
-        let sent = request.send().await.map_err(|source| ClientError::Connection { operation: "subscribe", source })?;
-        let response = accepted(sent).await?;
-        Ok(Subscription { response, parser: EventParser::default(), events: VecDeque::new() })
+    pub(crate) async fn subscribe(&self, address: &Address) -> Result<HttpSubscription, ClientError> {
+        let request = self.request(reqwest::Method::GET, &address.path()).header(ACCEPT, "text/event-stream");
+        let response = accepted(request.send().await.map_err(broken("subscribe"))?).await?;
+        Ok(HttpSubscription { response, parser: EventParser::default(), events: VecDeque::new() })
     }
+}
+
+fn broken(operation: &'static str) -> impl Fn(reqwest::Error) -> ClientError {
+    move |source| ClientError::Connection { operation, source: Box::new(source) }
 }
 
 async fn accepted(response: Response) -> Result<Response, ClientError> {
@@ -119,30 +87,24 @@ async fn accepted(response: Response) -> Result<Response, ClientError> {
     let problem: serde_json::Value =
         response.bytes().await.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
     let detail = problem["detail"].as_str().unwrap_or("no reason given").to_owned();
-    Err(ClientError::Refused { status: status.as_u16(), detail })
+    Err(ClientError::Refused { status: Status::Http(status.as_u16()), detail })
 }
 
-/// An open subscription.
-#[derive(Debug)]
-pub struct Subscription {
+/// An open stream of events.
+pub(crate) struct HttpSubscription {
     response: Response,
     parser: EventParser,
     events: VecDeque<Event>,
 }
 
-impl Subscription {
-    /// Waits for the next event; `None` when the stream is over.
-    ///
-    /// # Errors
-    /// [`ClientError`] when the connection breaks.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+impl HttpSubscription {
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            let chunk = self.response.chunk().await;
-            match chunk.map_err(|source| ClientError::Connection { operation: "receive", source })? {
-                Some(bytes) => self.events.extend(self.parser.feed(&bytes).map_err(ClientError::Malformed)?),
+            match self.response.chunk().await.map_err(broken("receive"))? {
+                Some(bytes) => self.events.extend(self.parser.feed(&bytes)?),
                 None => return Ok(None),
             }
         }

@@ -1,9 +1,152 @@
-//! The device's side of every face, for the command line, checks and load. HTTP so far; others come with their faces.
+//! The device's side of every face, for the command line, checks and load: HTTP and MQTT so far; others come with their
+//! faces.
 //!
 //! Owns the wire forms as a client sees them. Must not share code with the server: it would agree with its mistakes.
 
+mod address;
+mod error;
 mod event;
 mod http;
+mod mqtt;
 
-pub use event::{Event, EventParser};
-pub use http::{ClientError, HttpClient, Subscription};
+use bytes::Bytes;
+
+pub use address::Address;
+pub use error::{ClientError, Status};
+pub use event::{Event, EventParser, MalformedEvent};
+
+use http::{HttpClient, HttpSubscription};
+use mqtt::{MqttClient, MqttSubscription};
+
+/// How surely a message is to arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QoS {
+    /// Level 0: over MQTT the server answers nothing, and a refusal ends the connection.
+    AtMostOnce,
+    /// Level 1: the server answers when it has the message.
+    #[default]
+    AtLeastOnce,
+    /// Level 2: and the message is taken once, however often it is sent.
+    ExactlyOnce,
+}
+
+impl QoS {
+    const fn level(self) -> u8 {
+        match self {
+            Self::AtMostOnce => 0,
+            Self::AtLeastOnce => 1,
+            Self::ExactlyOnce => 2,
+        }
+    }
+}
+
+/// What is published. Not `Debug`: the payload is the device's own.
+#[derive(Clone, Default)]
+pub struct Publication {
+    /// The payload's content type; the channel's where absent.
+    pub content_type: Option<String>,
+    /// How surely it is to arrive.
+    pub qos: QoS,
+    /// Whether the server is to keep it for who subscribes later.
+    pub retain: bool,
+    /// How many seconds it is worth delivering; for ever where absent.
+    pub expiry: Option<u32>,
+    /// The payload, byte for byte.
+    pub payload: Bytes,
+}
+
+impl Publication {
+    /// Of JSON.
+    #[must_use]
+    pub fn json(payload: impl Into<Bytes>) -> Self {
+        Self { content_type: Some("application/json".to_owned()), payload: payload.into(), ..Self::default() }
+    }
+}
+
+/// A device with its key, on the face that its URL names. Not `Debug`: it holds the key.
+#[derive(Clone)]
+pub struct Client(Face);
+
+#[derive(Clone)]
+enum Face {
+    Http(HttpClient),
+    Mqtt(MqttClient),
+}
+
+impl Client {
+    /// A device that shows `key` as the Thing `thing` (empty, over HTTP: the key alone says who) to the server at `url`,
+    /// of `http`, `https`, `mqtt` or `mqtts`; `ca_pem` is the CA that signed the server's certificate, the machine's own
+    /// CAs where absent.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn new(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        match url.split_once("://") {
+            Some(("http" | "https", _)) => Ok(Self(Face::Http(HttpClient::new(url, thing, key, ca_pem)?))),
+            Some((scheme @ ("mqtt" | "mqtts"), address)) => {
+                Ok(Self(Face::Mqtt(MqttClient::new(address, scheme == "mqtts", thing, key, ca_pem)?)))
+            }
+            _ => Err(ClientError::Setup("the URL must begin with http://, https://, mqtt:// or mqtts://")),
+        }
+    }
+
+    /// The name of the face.
+    #[must_use]
+    pub const fn face(&self) -> &'static str {
+        match &self.0 {
+            Face::Http(_) => "http",
+            Face::Mqtt(_) => "mqtt",
+        }
+    }
+
+    /// Publishes, and returns when the server has accepted it; over MQTT with QoS 0, when it is sent.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn publish(&self, address: &Address, publication: Publication) -> Result<(), ClientError> {
+        match &self.0 {
+            Face::Http(client) => client.publish(address, publication).await,
+            Face::Mqtt(client) => client.publish(address, publication).await,
+        }
+    }
+
+    /// Subscribes, and returns when the server has accepted it. `qos` is the most that messages come with over MQTT.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn subscribe(&self, address: &Address, qos: QoS) -> Result<Subscription, ClientError> {
+        Ok(Subscription(match &self.0 {
+            Face::Http(client) => Stream::Http(Box::new(client.subscribe(address).await?)),
+            Face::Mqtt(client) => Stream::Mqtt(Box::new(client.subscribe(address, qos).await?)),
+        }))
+    }
+
+    /// Takes leave of the server: what was sent is out when this returns.
+    pub async fn close(self) {
+        match self.0 {
+            Face::Http(_) => {}
+            Face::Mqtt(client) => client.close().await,
+        }
+    }
+}
+
+/// An open subscription.
+pub struct Subscription(Stream);
+
+enum Stream {
+    Http(Box<HttpSubscription>),
+    Mqtt(Box<MqttSubscription>),
+}
+
+impl Subscription {
+    /// Waits for the next event; `None` when the stream is over.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        match &mut self.0 {
+            Stream::Http(subscription) => subscription.next().await,
+            Stream::Mqtt(subscription) => subscription.next().await.map(Some),
+        }
+    }
+}

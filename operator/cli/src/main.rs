@@ -11,13 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use tidegate_client::{ClientError, Event, HttpClient, Subscription};
+use tidegate_client::{Address, Client, ClientError, Event, Publication, QoS, Subscription};
 
 use crate::options::{Command, Device, Output, Program};
 
-/// What a segment of a path must not hold as it is.
-const SEGMENT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
 /// A usage that is none.
 const EXIT_USAGE: u8 = 64;
 /// The server cannot be reached.
@@ -54,13 +51,15 @@ fn main() -> ExitCode {
 
 async fn run(program: Program) -> Result<()> {
     match program.command {
-        Command::Publish { device, content_type, payload } => {
-            let payload = payload_of(&payload)?;
-            client(&device)?.publish(&path(&device), content_type.as_deref(), payload).await?;
+        Command::Publish { device, content_type, qos, retain, expiry, payload } => {
+            let payload = payload_of(&payload)?.into();
+            let client = client(&device)?;
+            client.publish(&address(&device), Publication { content_type, qos, retain, expiry, payload }).await?;
+            client.close().await;
             Ok(())
         }
-        Command::Subscribe { device, count, timeout, output } => {
-            let subscription = client(&device)?.subscribe(&path(&device)).await?;
+        Command::Subscribe { device, qos, count, timeout, output } => {
+            let subscription = client(&device)?.subscribe(&address(&device), qos).await?;
             let received = receive(subscription, count, output);
             match timeout {
                 None => received.await,
@@ -75,7 +74,7 @@ async fn run(program: Program) -> Result<()> {
     }
 }
 
-fn client(device: &Device) -> Result<HttpClient> {
+fn client(device: &Device) -> Result<Client> {
     let key = match &device.key_file {
         Some(path) if path.as_os_str() == "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("--key-file {}", path.display()))?,
@@ -86,16 +85,11 @@ fn client(device: &Device) -> Result<HttpClient> {
         Some(path) => Some(std::fs::read(path).with_context(|| format!("--ca {}", path.display()))?),
         None => None,
     };
-    Ok(HttpClient::new(&device.url, &device.thing, key, ca.as_deref())?)
+    Ok(Client::new(&device.url(), &device.thing, key, ca.as_deref())?)
 }
 
-fn path(device: &Device) -> String {
-    let mut path = format!("/channels/{}/messages", utf8_percent_encode(&device.channel, SEGMENT));
-    for level in device.subtopic.split('/').filter(|level| !level.is_empty()) {
-        path.push('/');
-        path.extend(utf8_percent_encode(level, SEGMENT));
-    }
-    path
+fn address(device: &Device) -> Address {
+    Address::new(&device.channel, &device.subtopic)
 }
 
 /// The payload as it stands, of a file after `@`, or of standard input for `-`.
@@ -165,12 +159,15 @@ async fn check_within(device: &Device, timeout: Duration, within: Duration) -> R
 
 /// Publishes a message that is like no other and waits for it to come back by the device's own grants.
 async fn check(device: &Device, timeout: Duration) -> Result<()> {
-    let (client, path) = (client(device)?, path(device));
+    let (client, address) = (client(device)?, address(device));
+    let face = client.face();
     #[expect(clippy::disallowed_methods, reason = "a check names its message and measures its own time")]
     let (mark, begun) = (uuid::Uuid::new_v4(), std::time::Instant::now());
     let payload = format!(r#"[{{"n":"tidegate-check","vs":"{mark}"}}]"#);
-    let mut subscription = client.subscribe(&path).await?;
-    client.publish(&path, Some("application/senml+json"), payload.clone()).await?;
+    let mut subscription = client.subscribe(&address, QoS::AtLeastOnce).await?;
+    let content_type = Some("application/senml+json".to_owned());
+    let publication = Publication { content_type, payload: payload.clone().into(), ..Publication::default() };
+    client.publish(&address, publication).await?;
     let accepted = begun.elapsed();
     let arrival = async {
         while let Some(event) = subscription.next().await? {
@@ -182,8 +179,9 @@ async fn check(device: &Device, timeout: Duration) -> Result<()> {
     };
     match tokio::time::timeout(timeout, arrival).await {
         Ok(outcome) => outcome?,
-        Err(_elapsed) => bail!("http: accepted, and not received within {timeout:?}"),
+        Err(_elapsed) => bail!("{face}: accepted, and not received within {timeout:?}"),
     }
-    println!("http: accepted after {accepted:.1?}, received after {:.1?}", begun.elapsed());
+    println!("{face}: accepted after {accepted:.1?}, received after {:.1?}", begun.elapsed());
+    client.close().await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_client::QoS;
 
 /// Speak to Tidegate as a device does
 #[derive(Debug, Parser)]
@@ -26,6 +27,15 @@ pub(crate) enum Command {
         /// The payload's content type; the channel's where absent
         #[arg(long, value_name = "TYPE")]
         content_type: Option<String>,
+        /// How surely it is to arrive: 0, 1 or 2
+        #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = qos)]
+        qos: QoS,
+        /// Have the server keep it for who subscribes later
+        #[arg(long)]
+        retain: bool,
+        /// How many seconds it is worth delivering
+        #[arg(long, value_name = "SECONDS")]
+        expiry: Option<u32>,
         /// The payload; `@FILE` for a file's, `-` for standard input's
         payload: String,
     },
@@ -33,6 +43,9 @@ pub(crate) enum Command {
     Subscribe {
         #[command(flatten)]
         device: Device,
+        /// The most that messages come with over MQTT: 0, 1 or 2
+        #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = qos)]
+        qos: QoS,
         /// End after so many messages
         #[arg(long, value_name = "N")]
         count: Option<usize>,
@@ -59,13 +72,20 @@ pub(crate) enum Command {
 /// Which device, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Device {
-    /// The server
+    /// The server, and how to speak to it: http, https, mqtt or mqtts
     #[arg(long, env = "TIDEGATE_URL", default_value = "http://localhost:8080")]
-    pub(crate) url: String,
+    url: String,
+    /// Speak MQTT, whatever the URL says: as --url mqtt://HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "localhost")]
+    mqtt: Option<String>,
+    /// The same over TLS: as --url mqtts://HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "localhost",
+        conflicts_with = "mqtt")]
+    mqtts: Option<String>,
     /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// The Thing: <namespace>.<name> or an alias; the key alone says who where absent
+    /// The Thing: <namespace>.<name> or an alias; over HTTP the key alone says who where absent
     #[arg(long, value_name = "ID", env = "TIDEGATE_THING", default_value = "")]
     pub(crate) thing: String,
     /// A file with the Thing's key, `-` for standard input; else the key is in TIDEGATE_KEY. There is no flag for the key
@@ -78,6 +98,26 @@ pub(crate) struct Device {
     /// The levels below `messages`, as engine/oil; for a subscription a filter, as engine/+ or #
     #[arg(long, value_name = "LEVELS", default_value = "")]
     pub(crate) subtopic: String,
+}
+
+impl Device {
+    /// The server's URL.
+    pub(crate) fn url(&self) -> String {
+        match (&self.mqtt, &self.mqtts) {
+            (Some(address), _) => format!("mqtt://{address}"),
+            (None, Some(address)) => format!("mqtts://{address}"),
+            (None, None) => self.url.clone(),
+        }
+    }
+}
+
+fn qos(text: &str) -> Result<QoS, &'static str> {
+    match text {
+        "0" => Ok(QoS::AtMostOnce),
+        "1" => Ok(QoS::AtLeastOnce),
+        "2" => Ok(QoS::ExactlyOnce),
+        _ => Err("it is 0, 1 or 2"),
+    }
 }
 
 /// What to print of a message.

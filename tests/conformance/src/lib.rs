@@ -341,6 +341,41 @@ impl Events {
     }
 }
 
+/// A certificate for `localhost` that signs itself, in a folder of its own, until the value goes.
+pub struct Certificate {
+    folder: TempDir,
+}
+
+impl Certificate {
+    /// Draws and writes it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new() -> Result<Self> {
+        let certificate = Self { folder: TempDir::with_prefix("tidegate-certificate-")? };
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        std::fs::write(certificate.cert(), pair.cert.pem())?;
+        std::fs::write(certificate.key(), pair.signing_key.serialize_pem())?;
+        Ok(certificate)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Where the certificate is, PEM; it is its own CA.
+    #[must_use]
+    pub fn cert(&self) -> String {
+        self.path("cert.pem")
+    }
+
+    /// Where its key is, PEM.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.path("key.pem")
+    }
+}
+
 /// Sends bytes and reads to the end.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, MANIFESTS, exchange, status, until};
+use conformance::{Adapter, Certificate, DEADLINE, KEY_1, KEY_2, MANIFESTS, exchange, status, until};
 use expect_test::expect_file;
 use rabbitmq_rig::{Rabbit, shared_url};
 
@@ -355,17 +355,13 @@ fn a_stream_over_http_2_is_told_of_the_drain() {
 /// The request of the messaging page, to the letter, by curl over TLS.
 #[test]
 fn the_seed_request_is_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    std::fs::write(path("cert.pem"), pair.cert.pem()).unwrap();
-    std::fs::write(path("key.pem"), pair.signing_key.serialize_pem()).unwrap();
-    let adapter = Adapter::start("memory:", &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")]).unwrap();
+    let tls = Certificate::new().unwrap();
+    let adapter = Adapter::start("memory:", &["--tls-cert", &tls.cert(), "--tls-key", &tls.key()]).unwrap();
     let url = format!("https://localhost:{}/http/channels/lab.checked/messages", adapter.https().unwrap().port());
     let payload = r#"[{"bn":"some-base-name:","bt":1.276020076001e+09, "bu":"A","bver":5, "n":"voltage","u":"V","v":120.1}, {"n":"current","t":-5,"v":1.2}, {"n":"current","t":-4,"v":1.3}]"#;
     for version in ["--http1.1", "--http2"] {
         let output = Command::new("curl")
-            .args(["-s", "-S", "-i", version, "--noproxy", "*", "--cacert", &path("cert.pem"), "-X", "POST"])
+            .args(["-s", "-S", "-i", version, "--noproxy", "*", "--cacert", &tls.cert(), "-X", "POST"])
             .args(["--resolve", &format!("localhost:{}:127.0.0.1", adapter.https().unwrap().port())])
             .args([
                 "-H",

@@ -7,7 +7,7 @@ use cluster_rig::Namespace;
 use conformance::until;
 use serde_json::{Value, json};
 use tidegate_api::{Adapter, AdapterSpec, Channel, ChannelSpec, Thing, ThingSpec};
-use tidegate_client::HttpClient;
+use tidegate_client::{Address, Client};
 
 use crate::{Listener, NAMESPACE, System, Traffic, Witness};
 
@@ -136,7 +136,7 @@ impl<'a> Lab<'a> {
     /// # Panics
     /// When it is no URL.
     #[must_use]
-    pub fn device(&self, thing: &str, url: &str) -> HttpClient {
+    pub fn device(&self, thing: &str, url: &str) -> Client {
         self.device_trusting(thing, url, "")
     }
 
@@ -145,10 +145,10 @@ impl<'a> Lab<'a> {
     /// # Panics
     /// As [`Lab::device`].
     #[must_use]
-    pub fn device_trusting(&self, thing: &str, url: &str, certificate: &str) -> HttpClient {
+    pub fn device_trusting(&self, thing: &str, url: &str, certificate: &str) -> Client {
         let id = format!("{}.{thing}", self.namespace);
         let trusted = Some(certificate.as_bytes()).filter(|pem| !pem.is_empty());
-        HttpClient::new(url, &id, &self.key(thing), trusted).expect("a device")
+        Client::new(url, &id, &self.key(thing), trusted).expect("a device")
     }
 
     /// Devices `sensor` that publish on `telemetry` through the Adapter `http`, until they are told to stop.
@@ -156,7 +156,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// When there is no such Adapter.
     pub fn traffic(&self) -> Result<Traffic> {
-        Ok(Traffic::start(&self.device("sensor", &self.url("http")?), "/channels/telemetry/messages/load"))
+        Ok(Traffic::start(&self.device("sensor", &self.url("http")?), &Address::new("telemetry", "load")))
     }
 
     /// A device `sensor` that subscribes to `telemetry` through the Adapter `http`, and again when it is cut off.
@@ -164,7 +164,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// When there is no such Adapter.
     pub fn listener(&self) -> Result<Listener> {
-        Ok(Listener::start(&self.device("sensor", &self.url("http")?), "/channels/telemetry/messages/%23"))
+        Ok(Listener::start(&self.device("sensor", &self.url("http")?), &Address::new("telemetry", "#")))
     }
 
     /// A queue on the broker that takes everything of `telemetry`.

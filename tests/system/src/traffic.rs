@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
-use tidegate_client::{ClientError, HttpClient};
+use tidegate_client::{Address, Client, ClientError, Publication, QoS, Status};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -27,7 +27,7 @@ pub struct Accepted {
     /// The numbers of the messages that were accepted.
     pub numbers: BTreeSet<u64>,
     /// How often which status refused.
-    pub refused: BTreeMap<u16, usize>,
+    pub refused: BTreeMap<Status, usize>,
     /// How often there was no answer.
     pub unanswered: usize,
     /// The longest time between two messages that were accepted, of all devices together.
@@ -52,8 +52,8 @@ impl Traffic {
     /// # Panics
     /// When none is within the deadline.
     #[must_use]
-    pub fn start(device: &HttpClient, path: &'static str) -> Self {
-        let traffic = Self::begin(device, path);
+    pub fn start(device: &Client, address: &Address) -> Self {
+        let traffic = Self::begin(device, address);
         traffic.goes_on(50);
         traffic
     }
@@ -64,18 +64,18 @@ impl Traffic {
     /// When there is no runtime.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "gaps are measured in real time")]
-    pub fn begin(device: &HttpClient, path: &'static str) -> Self {
+    pub fn begin(device: &Client, address: &Address) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let log = Arc::new(Mutex::new(Log { accepted: Accepted::default(), last: Instant::now() }));
         let devices = (0..DEVICES).map(|number| {
-            let (device, log) = (device.clone(), Arc::clone(&log));
+            let (device, address, log) = (device.clone(), address.clone(), Arc::clone(&log));
             runtime.spawn(async move {
                 let mut pace = tokio::time::interval(EVERY);
                 pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 for count in 0.. {
                     pace.tick().await;
                     let message = count * DEVICES + number;
-                    let sent = device.publish(path, Some("application/json"), message.to_string()).await;
+                    let sent = device.publish(&address, Publication::json(message.to_string())).await;
                     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
                     match sent {
                         Ok(()) => {
@@ -102,11 +102,11 @@ impl Traffic {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).accepted.numbers.len()
     }
 
-    /// How many were refused with this status so far.
+    /// How many were refused with this status of HTTP so far.
     #[must_use]
     pub fn refused(&self, status: u16) -> usize {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.accepted.refused.get(&status).copied().unwrap_or_default()
+        log.accepted.refused.get(&Status::Http(status)).copied().unwrap_or_default()
     }
 
     /// Waits until so many more are accepted.
@@ -159,18 +159,18 @@ impl Listener {
     /// When it is not within the deadline.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "absences are measured in real time")]
-    pub fn start(device: &HttpClient, path: &'static str) -> Self {
+    pub fn start(device: &Client, address: &Address) -> Self {
         /// How long it waits before it tries again.
         const AGAIN: Duration = Duration::from_millis(100);
         let runtime = Runtime::new().expect("a runtime");
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let (device, told) = (device.clone(), Arc::clone(&heard));
+        let (device, address, told) = (device.clone(), address.clone(), Arc::clone(&heard));
         let tell = move |change: &mut dyn FnMut(&mut Heard)| {
             change(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
         };
         runtime.spawn(async move {
             loop {
-                let Ok(mut subscription) = device.subscribe(path).await else {
+                let Ok(mut subscription) = device.subscribe(&address, QoS::AtLeastOnce).await else {
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 };

@@ -1,34 +1,55 @@
 //! Every face, by every way that leads to it: what goes in on one comes out on all, and RabbitMQ has it.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use conformance::until;
 use serde_json::{Value, json};
 use system_tests::{Lab, Listener, adapter, channel, system, thing};
-use tidegate_client::{HttpClient, Subscription};
+use tidegate_client::{Address, Client, Publication, QoS, Subscription};
 use tokio::runtime::Runtime;
 
-/// The faces that there are. Each that lands joins here.
-#[derive(Clone, Copy, Debug)]
-enum Face {
-    Http,
+/// A face, with an Adapter in the lab.
+#[derive(Debug)]
+struct Face {
+    /// Of its URLs, and the name of its Adapter.
+    scheme: &'static str,
+    /// As an Adapter says it.
+    protocol: &'static str,
+    /// Its paths behind the proxy, and that of the prefix that needs none.
+    prefixes: &'static [(&'static str, &'static str)],
 }
 
-const FACES: [Face; 1] = [Face::Http];
+/// The faces that there are. Each that lands joins here.
+const FACES: [Face; 2] = [
+    Face {
+        scheme: "http",
+        protocol: "HTTP",
+        prefixes: &[
+            ("a proxy that keeps the prefix", "/http"),
+            ("a proxy that takes the prefix off", "/stripped/http"),
+        ],
+    },
+    Face { scheme: "mqtt", protocol: "MQTT", prefixes: &[] },
+];
 
 impl Face {
-    /// Its arguments of `tidegate`.
-    const fn scheme(self) -> &'static str {
-        match self {
-            Self::Http => "http",
+    /// Every way that leads to it: what it is, and its URL.
+    fn ways(&self, lab: &Lab<'_>, proxied: &str) -> Vec<(String, String)> {
+        let Self { scheme, prefixes, .. } = self;
+        let service = ["--namespace", &lab.namespace, &format!("service/{scheme}")].map(str::to_owned);
+        let service = service.each_ref().map(String::as_str);
+        let direct = format!("{scheme}://{}", lab.system.address(&lab.namespace, scheme).unwrap());
+        let port = lab.system.json(&service, "{.spec.ports[0].nodePort}").unwrap();
+        let node = lab.system.json(&["nodes"], "{.items[0].status.addresses[0].address}").unwrap();
+        let mut ways = vec![
+            (format!("{scheme}: the Service"), direct.clone()),
+            (format!("{scheme}: a port of a node"), format!("{scheme}://{node}:{port}")),
+        ];
+        if !prefixes.is_empty() {
+            ways.push((format!("{scheme}: the Service, with the prefix"), format!("{direct}/{scheme}")));
         }
-    }
-
-    fn protocol(self) -> &'static str {
-        match self {
-            Self::Http => "HTTP",
-        }
+        ways.extend(prefixes.iter().map(|(way, path)| (format!("{scheme}: {way}"), format!("{proxied}{path}"))));
+        ways
     }
 }
 
@@ -88,17 +109,18 @@ fn proxy(lab: &Lab<'_>) -> String {
 }
 
 /// Publishes from a pod of the lab by the command line, and returns when that has ended well.
-fn publish_from_a_pod(lab: &Lab<'_>, face: Face, payload: &str) {
+fn publish_from_a_pod(lab: &Lab<'_>, Face { scheme, .. }: &Face, payload: &str) {
     let image = lab.system.json(&["--namespace", "tidegate", "deployment", "tidegate-operator"], "{..image}").unwrap();
-    let url = format!("--url={}://{}.{}.svc", face.scheme(), face.scheme(), lab.namespace);
+    let url = format!("--url={scheme}://{scheme}.{}.svc", lab.namespace);
+    let (thing, name) = (format!("--thing={}.sensor", lab.namespace), format!("publisher-{scheme}"));
     let container = json!({
         "image": image, "command": ["tidegate", "publish"],
-        "args": [url, "--channel=telemetry", "--subtopic=ways", "--key-file=/key/key", "--content-type=application/json", payload],
+        "args": [url, thing, "--channel=telemetry", "--subtopic=ways", "--key-file=/key/key", "--content-type=application/json", payload],
         "volumeMounts": [{"name": "key", "mountPath": "/key"}],
     });
     let volumes = json!([{"name": "key", "secret": {"secretName": "sensor-credentials", "defaultMode": 288}}]);
-    lab.apply(&restricted_pod("publisher", container, &volumes)).unwrap();
-    lab.system.wait(&lab.namespace, "jsonpath={.status.phase}=Succeeded", &["pod/publisher"]);
+    lab.apply(&restricted_pod(&name, container, &volumes)).unwrap();
+    lab.system.wait(&lab.namespace, "jsonpath={.status.phase}=Succeeded", &[&format!("pod/{name}")]);
 }
 
 /// A subscriber, and by which way it came.
@@ -127,60 +149,55 @@ impl Heard {
 fn what_goes_in_by_any_way_comes_out_by_every_way() {
     let system = system();
     let lab = system.lab().unwrap();
-    let spec = json!({"protocol": "HTTP", "replicas": 2, "service": {"type": "NodePort"}});
-    lab.furnish(spec).unwrap();
+    lab.apply(&channel("telemetry")).unwrap();
+    lab.apply(&thing("sensor", &["telemetry"])).unwrap();
+    for Face { scheme, protocol, .. } in FACES {
+        let spec = json!({"protocol": protocol, "replicas": 2, "service": {"type": "NodePort"}});
+        lab.apply(&adapter(scheme, spec)).unwrap();
+    }
+    let adapters = FACES.map(|face| format!("adapter/{}", face.scheme));
+    lab.ready(&["channel/telemetry", "thing/sensor"]);
+    lab.ready(&adapters.each_ref().map(String::as_str));
     let proxied = proxy(&lab);
     let runtime = Runtime::new().unwrap();
-    let port = system.json(&["--namespace", &lab.namespace, "service/http"], "{.spec.ports[0].nodePort}").unwrap();
-    let node = system.json(&["nodes"], "{.items[0].status.addresses[0].address}").unwrap();
-    let direct = lab.url("http").unwrap();
-    let ways = [
-        ("the Service", direct.clone()),
-        ("the Service, with the prefix", format!("{direct}/http")),
-        ("a port of a node", format!("http://{node}:{port}")),
-        ("a proxy that keeps the prefix", format!("{proxied}/http")),
-        ("a proxy that takes the prefix off", format!("{proxied}/stripped/http")),
-    ];
-    for face in FACES {
-        assert_eq!(
-            lab.kubectl(&["get", "adapter", "http", "--output=jsonpath={.spec.protocol}"]).unwrap(),
-            face.protocol()
-        );
-        let devices: Vec<(&str, HttpClient)> =
-            ways.iter().map(|(way, url)| (*way, lab.device("sensor", url))).collect();
-        let witness = lab.witness().unwrap();
-        let subscribe = |(way, device): &(&str, HttpClient)| {
-            let mut subscription = None;
-            until("the way is open", || {
-                subscription = runtime.block_on(device.subscribe("/channels/telemetry/messages/%23")).ok();
-                subscription.is_some()
-            });
-            Heard { way: (*way).to_owned(), subscription: subscription.expect("it was waited for") }
-        };
-        let mut heard: Vec<Heard> = devices.iter().map(subscribe).collect();
-        let mut sent = 0;
-        for (way, device) in &devices {
-            let payload = sent.to_string();
-            let path = "/channels/telemetry/messages/ways";
-            let published = runtime.block_on(device.publish(path, Some("application/json"), payload.clone()));
-            published.unwrap_or_else(|error| panic!("{way}: {error}"));
-            for listener in &mut heard {
-                let topic = format!("channels/{}.telemetry/messages/ways", lab.namespace);
-                assert_eq!(
-                    listener.next(&runtime),
-                    (payload.clone(), "application/json".into(), topic),
-                    "{way} to {}",
-                    listener.way
-                );
-            }
-            sent += 1;
+    let id = format!("{}.telemetry", lab.namespace);
+    let devices: Vec<(String, Client)> = FACES
+        .iter()
+        .flat_map(|face| face.ways(&lab, &proxied))
+        .map(|(way, url)| (way, lab.device("sensor", &url)))
+        .collect();
+    let (everything, there) = (Address::new(&id, "#"), Address::new("telemetry", "ways"));
+    let witness = lab.witness().unwrap();
+    let subscribe = |(way, device): &(String, Client)| {
+        let mut subscription = None;
+        until("the way is open", || {
+            let asked = device.subscribe(&everything, QoS::AtLeastOnce);
+            subscription = runtime.block_on(asked).ok();
+            subscription.is_some()
+        });
+        Heard { way: way.clone(), subscription: subscription.expect("it was waited for") }
+    };
+    let mut heard: Vec<Heard> = devices.iter().map(subscribe).collect();
+    let mut sent = 0;
+    for (way, device) in &devices {
+        let payload = sent.to_string();
+        let published = device.publish(&there, Publication::json(payload.clone()));
+        runtime.block_on(published).unwrap_or_else(|error| panic!("{way}: {error}"));
+        for listener in &mut heard {
+            let topic = format!("channels/{id}/messages/ways");
+            let expected = (payload.clone(), "application/json".to_owned(), topic);
+            assert_eq!(listener.next(&runtime), expected, "{way} to {}", listener.way);
         }
-        publish_from_a_pod(&lab, face, &sent.to_string());
+        sent += 1;
+    }
+    for face in FACES {
+        publish_from_a_pod(&lab, &face, &sent.to_string());
         for listener in &mut heard {
             assert_eq!(listener.next(&runtime).0, sent.to_string(), "a pod to {}", listener.way);
         }
-        assert!(witness.missing(&(0..=sent).collect()).unwrap().is_empty());
+        sent += 1;
     }
+    assert!(witness.missing(&(0..sent).collect()).unwrap().is_empty());
 }
 
 /// A certificate of its own for an address, and its key, PEM.
@@ -229,50 +246,17 @@ fn a_renewed_certificate_is_served_and_no_connection_dropped() {
     lab.ready(&["adapter/http", "thing/sensor"]);
     let url = format!("https://{address}");
     let before = lab.device_trusting("sensor", &url, &first[0]);
-    let listens = Listener::start(&before, "/channels/telemetry/messages/%23");
+    let listens = Listener::start(&before, &Address::new("telemetry", "#"));
     lab.apply(&secret(&second)).unwrap();
     let after = lab.device_trusting("sensor", &url, &second[0]);
     let runtime = Runtime::new().unwrap();
     // Each pod gets it in its own time: a row of new connections reaches both.
+    let there = Address::new("telemetry", "");
     let publish = |number: u64| {
-        let sent = after.publish("/channels/telemetry/messages", Some("application/json"), number.to_string());
+        let sent = after.publish(&there, Publication::json(number.to_string()));
         runtime.block_on(sent).is_ok()
     };
     until("the new one is served", || publish(1));
     listens.until_heard(1);
     assert_eq!(listens.subscriptions(), 1, "{:?}", listens.ends());
-}
-
-#[test]
-fn mqtt_and_http_reach_each_other() {
-    let system = system();
-    let lab = system.lab().unwrap();
-    lab.furnish(json!({"protocol": "HTTP", "replicas": 2})).unwrap();
-    lab.apply(&adapter("mqtt", json!({"protocol": "MQTT", "replicas": 2}))).unwrap();
-    lab.ready(&["adapter/mqtt"]);
-    let address = system.address(&lab.namespace, "mqtt").unwrap();
-    let (host, port) = address.split_once(':').unwrap();
-    let (thing, key) = (format!("{}.sensor", lab.namespace), lab.key("sensor"));
-    let client = |program: &str, more: &[&str]| {
-        // Line by line, also into a pipe.
-        let mut command = Command::new("stdbuf");
-        command.args(["-oL", program, "-h", host, "-p", port, "-u", &thing, "-P", &key, "-q", "1"]).args(more);
-        command
-    };
-    let (witness, listens) = (lab.witness().unwrap(), lab.listener().unwrap());
-    let mut subscriber = client("mosquitto_sub", &["-t", "channels/telemetry/messages/#", "-d", "-W", "60"]);
-    let mut subscriber = subscriber.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(subscriber.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.starts_with("Subscribed ")));
-    let sent = client("mosquitto_pub", &["-t", "channels/telemetry/messages/a", "-m", "1", "-V", "5"]).status();
-    assert!(sent.unwrap().success());
-    listens.until_heard(1);
-    assert!(lines.any(|line| line == "1"));
-    let runtime = Runtime::new().unwrap();
-    let device = lab.device("sensor", &lab.url("http").unwrap());
-    runtime.block_on(device.publish("/channels/telemetry/messages/b", Some("application/json"), "2")).unwrap();
-    assert!(lines.any(|line| line == "2"));
-    assert!(witness.missing(&[1, 2].into()).unwrap().is_empty());
-    subscriber.kill().unwrap();
-    subscriber.wait().unwrap();
 }

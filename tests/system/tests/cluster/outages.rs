@@ -4,6 +4,7 @@
 use conformance::until;
 use serde_json::json;
 use system_tests::{Accepted, NAMESPACE, Traffic, Witness, system, thing};
+use tidegate_client::{Address, Client, ClientError, Publication, Status};
 
 use crate::{ADAPTER_PODS, OPERATOR_PODS, two_pods};
 
@@ -110,7 +111,7 @@ fn what_was_accepted_outlives_the_broker_that_is_killed() {
     until("the device listens", || listener.is_open());
     lab.ready(&["channel/telemetry"]);
     let accepted = nothing_is_lost("broker killed", traffic, &witness);
-    assert!(accepted.refused.keys().all(|status| *status == 503), "{:?}", accepted.refused);
+    assert!(accepted.refused.keys().all(|status| *status == Status::Http(503)), "{:?}", accepted.refused);
 }
 
 #[test]
@@ -158,21 +159,21 @@ fn a_rotated_key_overlaps_and_a_right_that_is_taken_away_ends_at_once() {
     let before = traffic.count();
     let url = lab.url("http").unwrap();
     for _ in 0..20 {
-        assert_eq!(publish(&lab.device("sensor", &url)), 403);
+        assert_eq!(publish(&lab.device("sensor", &url)), Err(Status::Http(403)));
     }
     assert_eq!(traffic.count(), before);
     let accepted = nothing_is_lost("right taken away", traffic, &witness);
-    assert!(accepted.refused.keys().all(|status| *status == 403), "{:?}", accepted.refused);
+    assert!(accepted.refused.keys().all(|status| *status == Status::Http(403)), "{:?}", accepted.refused);
     assert!(listener.ends().iter().all(|end| end.contains("revoked")), "{:?}", listener.ends());
 }
 
 /// The status of a publish, with a connection of its own.
-fn publish(device: &tidegate_client::HttpClient) -> u16 {
+fn publish(device: &Client) -> Result<(), Status> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let sent = device.publish("/channels/telemetry/messages", Some("application/json"), "0");
-    match runtime.block_on(sent) {
-        Ok(()) => 202,
-        Err(tidegate_client::ClientError::Refused { status, .. }) => status,
+    let address = Address::new("telemetry", "");
+    match runtime.block_on(device.publish(&address, Publication::json("0"))) {
+        Ok(()) => Ok(()),
+        Err(ClientError::Refused { status, .. }) => Err(status),
         Err(error) => panic!("{error}"),
     }
 }
@@ -227,6 +228,9 @@ fn a_node_that_loses_power_takes_no_accepted_message_along() {
     traffic.goes_on(100);
     system.wait("default", "condition=Ready=Unknown", &["node/tide2"]);
     traffic.goes_on(100);
+    // Long before there is a replacement. Which replica it was on, it hears the other one.
+    let before = listener.numbers().len();
+    until("the device hears the other replica", || listener.numbers().len() > before);
     let accepted = nothing_is_lost("node without power", traffic, &witness);
     assert!(accepted.refused.is_empty(), "{:?}", accepted.refused);
     system.cluster().bring_back(2).unwrap();

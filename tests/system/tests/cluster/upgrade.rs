@@ -59,8 +59,8 @@ fn an_upgrade_and_the_way_back_lose_no_message_change_no_key_and_let_nobody_in()
     };
     let secrets = held();
     // The key is gone once every pod says so.
-    let path = "/channels/telemetry/messages/load";
-    let probe = Traffic::begin(&intruder, path);
+    let address = tidegate_client::Address::new("telemetry", "load");
+    let probe = Traffic::begin(&intruder, &address);
     until("the revoked device is refused", || probe.refused(401) > 0);
     let accepted = probe.stop();
     eprintln!("after its Thing was deleted, {} messages of the device were accepted", accepted.numbers.len());
@@ -68,7 +68,7 @@ fn an_upgrade_and_the_way_back_lose_no_message_change_no_key_and_let_nobody_in()
     let first = pods();
 
     let (witness, traffic) = (lab.witness().unwrap(), lab.traffic().unwrap());
-    let intruders = Traffic::begin(&intruder, path);
+    let intruders = Traffic::begin(&intruder, &address);
     for (chart, set) in [(before.as_str(), "image.tag=before"), (&chart(), "image.tag=")] {
         let earlier = pods();
         system.install_with(chart, &["--set", set]).unwrap();

@@ -1,0 +1,51 @@
+//! What goes wrong between a device and the server.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::event::MalformedEvent;
+
+/// What went wrong. Never the key.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The CA or the URL cannot be used.
+    #[error("{0}")]
+    Setup(&'static str),
+    /// The server cannot be reached, or the connection broke.
+    #[error("cannot {operation}")]
+    Connection {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it did not work.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The server refused.
+    #[error("refused with {status}: {detail}")]
+    Refused {
+        /// The status.
+        status: Status,
+        /// The server's words.
+        detail: String,
+    },
+    /// The server sent what is no event.
+    #[error(transparent)]
+    Malformed(#[from] MalformedEvent),
+}
+
+/// How a server refuses, in the words of its protocol.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// A status code of HTTP.
+    Http(u16),
+    /// The name of a reason code of MQTT 5, as `NotAuthorized`.
+    Mqtt(String),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(code) => write!(f, "{code}"),
+            Self::Mqtt(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line against a real adapter, over every face that it speaks.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use conformance::{Adapter, Certificate, KEY_1, KEY_2, program, until};
+
+/// `tidegate`, as the first device.
+fn tidegate(url: &str, ca: &str, more: &[&str]) -> Command {
+    tidegate_as("lab.dev1", KEY_1, url, ca, more)
+}
+
+fn tidegate_as(thing: &str, key: &str, url: &str, ca: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(program("tidegate").unwrap());
+    command.args(more).args(["--url", url, "--thing", thing, "--channel", "telemetry"]);
+    if !ca.is_empty() {
+        command.args(["--ca", ca]);
+    }
+    command.env("TIDEGATE_KEY", key).stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A subscriber, and what it prints.
+struct Subscriber {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Subscriber {
+    fn start(url: &str, ca: &str) -> Self {
+        let more = ["subscribe", "--subtopic", "#", "--timeout", "60s", "--output", "json"];
+        let mut child = tidegate(url, ca, &more).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn next(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An adapter with every face, with and without TLS, and each URL of it with its CA.
+fn faces(tls: &Certificate) -> (Adapter, Vec<(String, String)>) {
+    let adapter = Adapter::start("memory:", &["--tls-cert", &tls.cert(), "--tls-key", &tls.key()]).unwrap();
+    let urls = [
+        ("http", adapter.http().port(), String::new()),
+        ("https", adapter.https().unwrap().port(), tls.cert()),
+        ("mqtt", adapter.mqtt().port(), String::new()),
+        ("mqtts", adapter.mqtts().unwrap().port(), tls.cert()),
+    ];
+    let urls = urls.map(|(scheme, port, ca)| (format!("{scheme}://localhost:{port}"), ca));
+    (adapter, urls.into())
+}
+
+#[test]
+fn every_face_checks_itself_and_reaches_every_other() {
+    let tls = Certificate::new().unwrap();
+    let (adapter, urls) = faces(&tls);
+    for (url, ca) in &urls {
+        let checked = tidegate(url, ca, &["check"]).output().unwrap();
+        let face = url.split("://").next().unwrap().trim_end_matches('s');
+        assert!(
+            checked.status.success() && said(&checked).starts_with(&format!("{face}: accepted after ")),
+            "{url}: {}",
+            said(&checked)
+        );
+    }
+    let mut subscribers: Vec<Subscriber> = urls.iter().map(|(url, ca)| Subscriber::start(url, ca)).collect();
+    // It says nothing when it is subscribed: the server counts.
+    until("all are subscribed", || {
+        let metrics = adapter.admin("/metrics").unwrap();
+        let open = |line: &str| line.starts_with("tidegate_subscriptions{") && !line.ends_with(" 0");
+        let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse::<usize>().ok()).unwrap_or(0);
+        metrics.lines().filter(|line| open(line)).map(count).sum::<usize>() == urls.len()
+    });
+    for (number, (url, ca)) in urls.iter().enumerate() {
+        let payload = number.to_string();
+        let more = ["publish", &payload, "--subtopic", "a/b", "--content-type", "application/json", "--qos", "2"];
+        let sent = tidegate(url, ca, &more).output().unwrap();
+        assert!(sent.status.success(), "{url}: {}", said(&sent));
+        for subscriber in &mut subscribers {
+            let line = subscriber.next();
+            for part in
+                [&format!(r#""payload":"{payload}""#), r#""contentType":"application/json""#, "telemetry/messages/a/b"]
+            {
+                assert!(line.contains(part), "{url}: {part} in {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_server_refuses_is_told_with_its_exit_code() {
+    let tls = Certificate::new().unwrap();
+    let (adapter, urls) = faces(&tls);
+    for (url, ca) in &urls {
+        let refused = |mut command: Command, code: i32, expected: &str| {
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
+            assert!(said(&output).contains(expected), "{url}: {}", said(&output));
+        };
+        let is_mqtt = url.starts_with("mqtt");
+        let publish = ["publish", "1"];
+        let wrong = tidegate_as("lab.dev1", "wrong-key-0123456789", url, ca, &publish);
+        refused(wrong, 77, if is_mqtt { "BadUserNamePassword" } else { "401" });
+        // It may subscribe alone.
+        let other = tidegate_as("lab.dev2", KEY_2, url, ca, &publish);
+        refused(other, 77, if is_mqtt { "NotAuthorized" } else { "403" });
+        // Of a client of MQTT it is not even sent.
+        let code = if is_mqtt { 64 } else { 77 };
+        refused(tidegate(url, ca, &["publish", "1", "--subtopic", "a/+"]), code, "");
+        if !ca.is_empty() {
+            refused(tidegate(url, "", &["publish", "1"]), 69, "cannot publish");
+        }
+    }
+    drop(adapter);
+    for (url, code) in
+        [("http://127.0.0.1:1", 69), ("mqtt://127.0.0.1:1", 69), ("coap://127.0.0.1", 64), ("mqtt://", 64)]
+    {
+        let output = tidegate(url, "", &["publish", "1"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
+    }
+}
