@@ -31,12 +31,16 @@ pub enum Sender {
 /// [`DecodeError`].
 pub fn decode(frame: Frame, version: Version, sender: Sender) -> Result<Packet> {
     let Frame { packet, flags, body, is_minimal } = frame;
-    let decoder = Decoder { version, sender, packet, body: Reader(body) };
+    let mut decoder = Decoder { version, sender, packet, body: Reader(body), says_version: false };
+    let decoded = decoder.decode(flags);
     //= MQTT-1.5.5-1
-    let padded = Err(DecodeError::Malformed("a length in more bytes than it needs"));
-    let decoded = decoder.decode(flags)?;
-    let version = if let Packet::Connect(connect) = &decoded { connect.version } else { version };
-    if !is_minimal && version == Version::V5 { padded } else { Ok(decoded) }
+    let padded = || DecodeError::Malformed("a length in more bytes than it needs");
+    let is_padded = !is_minimal && decoder.is_v5();
+    decoded.and_then(|packet| if is_padded { Err(padded()) } else { Ok(packet) }).map_err(|error| {
+        // Who says a version that is served can be told what is wrong.
+        let Decoder { version, says_version, .. } = decoder;
+        if says_version { DecodeError::Connect { version, reason: error.reason() } } else { error }
+    })
 }
 
 struct Decoder {
@@ -44,10 +48,12 @@ struct Decoder {
     sender: Sender,
     packet: PacketType,
     body: Reader,
+    /// Whether it is a CONNECT whose version is known by now.
+    says_version: bool,
 }
 
 impl Decoder {
-    fn decode(mut self, flags: u8) -> Result<Packet> {
+    fn decode(&mut self, flags: u8) -> Result<Packet> {
         let of_client = self.sender == Sender::Client;
         let of_wrong_side = match self.packet {
             PacketType::Connect | PacketType::Subscribe | PacketType::Unsubscribe | PacketType::PingReq => !of_client,
@@ -64,7 +70,7 @@ impl Decoder {
             return Err(DecodeError::Protocol("a packet that only the other side sends"));
         }
         let packet = match self.packet {
-            PacketType::Connect => Packet::Connect(Box::new(self.connect()?)),
+            PacketType::Connect => Packet::Connect(Box::new(self.connect(flags)?)),
             PacketType::ConnAck => Packet::ConnAck(self.conn_ack()?),
             // Its payload is what is left.
             PacketType::Publish => return self.publish(flags).map(Packet::Publish),
@@ -107,7 +113,14 @@ impl Decoder {
         Reason::of(self.packet, code).ok_or(DecodeError::Malformed("a reason code that this packet may not bear"))
     }
 
-    fn connect(&mut self) -> Result<Connect> {
+    /// A string that names something: without control characters, which the standard leaves to the receiver.
+    //= MQTT5 1.5.4
+    fn name(&mut self) -> Result<Option<Text>> {
+        let text = self.body.text()?;
+        Ok(Some(text).filter(|text| !text.as_str().chars().any(char::is_control)))
+    }
+
+    fn connect(&mut self, header_flags: u8) -> Result<Connect> {
         //= MQTT-3.1.2-1
         let name = self.body.text()?;
         self.version = match (name.as_str(), self.body.u8()?) {
@@ -116,10 +129,17 @@ impl Decoder {
             ("MQIsdp", 3) => Version::V3_1,
             (name, level) => return Err(DecodeError::Version { is_newer: name == "MQTT" && level > 5 }),
         };
+        self.says_version = true;
+        // To MQTT 3.1 neither meant anything.
+        let is_strict = self.version != Version::V3_1;
+        //= MQTT-2.2.2-2
+        if is_strict && header_flags != PacketType::Connect.flags() {
+            return Err(DecodeError::Malformed("flags of the fixed header"));
+        }
         let flags = self.body.u8()?;
         let has = |bit: u8| flags & (1 << bit) != 0;
         //= MQTT-3.1.2-3
-        if has(0) {
+        if is_strict && has(0) {
             return Err(DecodeError::Malformed("the reserved flag of CONNECT"));
         }
         let will_qos = QoS::new((flags >> 3) & 0b11);
@@ -138,9 +158,10 @@ impl Decoder {
         let properties = self.own_properties()?;
         //= MQTT-3.1.3-1
         //= MQTT-3.1.3-4
-        let client_id = self.body.text()?;
+        let client_id = self.name().ok().flatten().ok_or(DecodeError::ClientIdentifier)?;
         let will = has(2).then(|| self.will(will_qos, has(5))).transpose()?;
-        let user_name = has(7).then(|| self.body.text()).transpose()?;
+        let user_name = has(7).then(|| self.name()).transpose()?;
+        let user_name = user_name.map(|name| name.ok_or(DecodeError::Malformed("control characters"))).transpose()?;
         let password = has(6).then(|| self.body.binary()).transpose()?.map(Secret);
         let (version, clean_start) = (self.version, has(1));
         Ok(Connect { version, clean_start, keep_alive, properties, client_id, will, user_name, password })
@@ -149,10 +170,7 @@ impl Decoder {
     fn will(&mut self, qos: QoS, retain: bool) -> Result<Will> {
         let properties = self.properties(Holder::Will)?;
         //= MQTT-3.1.3-11
-        let topic = self.body.text()?;
-        if !is_topic_name(topic.as_str()) {
-            return Err(DecodeError::TopicName);
-        }
+        let topic = self.name()?.filter(|topic| is_topic_name(topic.as_str())).ok_or(DecodeError::TopicName)?;
         Ok(Will { qos, retain, properties, topic, payload: self.body.binary()? })
     }
 
@@ -175,7 +193,7 @@ impl Decoder {
         Ok(ConnAck { session_present, reason, properties: self.own_properties()? })
     }
 
-    fn publish(mut self, flags: u8) -> Result<Publish> {
+    fn publish(&mut self, flags: u8) -> Result<Publish> {
         let (dup, retain) = (flags & 0b1000 != 0, flags & 1 != 0);
         //= MQTT-3.3.1-4
         let qos = QoS::new((flags >> 1) & 0b11).ok_or(DecodeError::Malformed("QoS 3"))?;
@@ -184,7 +202,7 @@ impl Decoder {
             return Err(DecodeError::Malformed("DUP with QoS 0"));
         }
         //= MQTT-3.3.2-1
-        let topic = self.body.text()?;
+        let topic = self.name()?.ok_or(DecodeError::TopicName)?;
         let delivery = match qos {
             QoS::AtMostOnce => Delivery::AtMostOnce,
             QoS::AtLeastOnce => Delivery::AtLeastOnce { id: self.body.packet_id()?, dup },
@@ -199,7 +217,7 @@ impl Decoder {
         } else if !is_topic_name(topic.as_str()) {
             return Err(DecodeError::TopicName);
         }
-        Ok(Publish { delivery, retain, topic, properties, payload: self.body.0 })
+        Ok(Publish { delivery, retain, topic, properties, payload: self.rest() })
     }
 
     fn acknowledgement(&mut self) -> Result<Acknowledgement> {
@@ -222,7 +240,7 @@ impl Decoder {
     fn filter(&mut self) -> Result<Text> {
         //= MQTT-3.8.3-1
         //= MQTT-3.10.3-1
-        let filter = self.body.text()?;
+        let filter = self.name()?.ok_or(DecodeError::TopicFilter)?;
         if !is_filter(filter.as_str()) {
             return Err(DecodeError::Malformed("a topic filter that is none"));
         }

@@ -101,6 +101,12 @@ pub(crate) fn publish_bytes(publish: &Publish, version: Version) -> usize {
     1 + bytes_of(length) + length
 }
 
+/// The same of any packet.
+pub(crate) fn packet_bytes(packet: &Packet, version: Version) -> usize {
+    let length = body_length(packet, version == Version::V5);
+    1 + bytes_of(length) + length
+}
+
 fn put_body(packet: &Packet, v5: bool, out: &mut BytesMut) {
     match packet {
         Packet::Connect(connect) => put_connect(connect, v5, out),

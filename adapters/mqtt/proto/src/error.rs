@@ -1,6 +1,6 @@
 //! What is wrong with bytes that make no packet.
 
-use crate::Reason;
+use crate::{Reason, Version};
 
 /// Why bytes make no packet; the connection is of no use afterward.
 //= MQTT-4.13.1-1
@@ -15,6 +15,12 @@ pub enum DecodeError {
     /// A topic name with a wildcard in it, or none at all.
     #[error("the topic name is none")]
     TopicName,
+    /// A topic filter with a control character in it.
+    #[error("the topic filter is none")]
+    TopicFilter,
+    /// A client identifier that is no string, or has a control character in it.
+    #[error("the client identifier is none")]
+    ClientIdentifier,
     /// A topic alias of 0.
     #[error("the topic alias is 0")]
     TopicAlias,
@@ -33,6 +39,14 @@ pub enum DecodeError {
         /// Whether it is one after MQTT 5, which may understand an answer of that.
         is_newer: bool,
     },
+    /// A CONNECT of a version that is served, with something wrong in it.
+    #[error("a CONNECT that is refused: {reason:?}")]
+    Connect {
+        /// What it speaks.
+        version: Version,
+        /// What is wrong.
+        reason: Reason,
+    },
 }
 
 impl DecodeError {
@@ -43,9 +57,12 @@ impl DecodeError {
             Self::Malformed(_) => Reason::MalformedPacket,
             Self::Protocol(_) => Reason::ProtocolError,
             Self::TopicName => Reason::TopicNameInvalid,
+            Self::TopicFilter => Reason::TopicFilterInvalid,
+            Self::ClientIdentifier => Reason::ClientIdentifierNotValid,
             Self::TopicAlias => Reason::TopicAliasInvalid,
             Self::TooLarge { .. } => Reason::PacketTooLarge,
             Self::Version { .. } => Reason::UnsupportedProtocolVersion,
+            Self::Connect { reason, .. } => reason,
         }
     }
 }

@@ -63,7 +63,7 @@ impl PacketType {
 pub struct Frame {
     /// Its type.
     pub packet: PacketType,
-    /// The lower half of its first byte; that of anything but PUBLISH is as it has to be.
+    /// The lower half of its first byte; that of anything but PUBLISH and CONNECT is as it has to be.
     pub flags: u8,
     /// What follows the length.
     pub body: Bytes,
@@ -84,7 +84,8 @@ pub fn split(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, D
     };
     let flags = first & 0x0f;
     //= MQTT-2.2.2-2
-    if packet != PacketType::Publish && flags != packet.flags() {
+    // Those of a CONNECT depend on the version that it says.
+    if !matches!(packet, PacketType::Publish | PacketType::Connect) && flags != packet.flags() {
         return Err(DecodeError::Malformed("flags of the fixed header"));
     }
     let Some((length, length_bytes)) = length(&buffer[1..])? else { return Ok(None) };

@@ -109,6 +109,23 @@ impl Packet {
             Self::Auth(_) => PacketType::Auth,
         }
     }
+
+    /// Its own properties, where it has any.
+    pub(crate) fn properties_mut(&mut self) -> Option<&mut Properties> {
+        match self {
+            Self::Connect(connect) => Some(&mut connect.properties),
+            Self::ConnAck(ack) => Some(&mut ack.properties),
+            Self::Publish(publish) => Some(&mut publish.properties),
+            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => Some(&mut ack.properties),
+            Self::Subscribe(subscribe) => Some(&mut subscribe.properties),
+            Self::SubAck(ack) => Some(&mut ack.properties),
+            Self::Unsubscribe(unsubscribe) => Some(&mut unsubscribe.properties),
+            Self::UnsubAck(ack) => Some(&mut ack.properties),
+            Self::PingReq | Self::PingResp => None,
+            Self::Disconnect(end) => Some(&mut end.properties),
+            Self::Auth(auth) => Some(&mut auth.properties),
+        }
+    }
 }
 
 /// The first packet of a client.

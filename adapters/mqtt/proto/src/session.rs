@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::{Duration, Instant};
 
+use crate::encode::packet_bytes;
 use crate::error::DecodeError;
 use crate::packet::{ConnAck, Connect, Disconnect, Packet, Publish, SubscriptionOptions, Version, Will};
 use crate::property::{Properties, Property};
@@ -230,6 +231,11 @@ impl Session {
         }
     }
 
+    /// The filters of its subscriptions.
+    pub fn filters(&self) -> impl Iterator<Item = &Text> {
+        self.state.filters().map(|(filter, _)| filter)
+    }
+
     /// What was not sent to the client.
     #[must_use]
     pub const fn dropped(&self) -> Dropped {
@@ -306,6 +312,11 @@ impl Session {
                 self.version = if is_newer { Version::V5 } else { Version::V3_1_1 };
                 self.answer_connect(error.reason(), None);
             }
+            (Phase::Silent { .. }, DecodeError::Connect { version: Version::V5, reason }) => {
+                self.version = Version::V5;
+                self.answer_connect(reason, None);
+            }
+            // Before MQTT 5 a server that is not spoken to as it should be says nothing.
             (Phase::Silent { .. }, _) => self.close(),
             (Phase::Asked(_) | Phase::Open, _) => self.end(error.reason(), None),
         }
@@ -395,17 +406,17 @@ impl Session {
         }
         self.silence_max = (keep_alive > 0).then(|| Duration::from_secs(u64::from(keep_alive)) * 3 / 2);
         self.outbound.take_up(&connect.properties, &limits);
-        said.push(Property::ReceiveMaximum(limits.receive_max));
         if limits.topic_alias_max > 0 {
             said.push(Property::TopicAliasMaximum(limits.topic_alias_max));
         }
+        said.extend(NonZeroU32::new(limits.packet_bytes_max).map(Property::MaximumPacketSize));
+        said.push(Property::ReceiveMaximum(limits.receive_max));
         if !limits.retains {
             said.push(Property::RetainAvailable(false));
         }
         if !limits.shares {
             said.push(Property::SharedSubscriptionAvailable(false));
         }
-        said.extend(NonZeroU32::new(limits.packet_bytes_max).map(Property::MaximumPacketSize));
         said
     }
 
@@ -475,7 +486,27 @@ impl Session {
         }
     }
 
-    fn send(&mut self, packet: Packet) {
+    /// Says something, without words for people where the client takes no packet of that size; what it cannot take without
+    /// them either ends the connection. What is published was measured before.
+    //= MQTT-3.1.2-24
+    //= MQTT-3.2.2-19
+    //= MQTT-3.4.2-2
+    //= MQTT-3.9.2-1
+    fn send(&mut self, mut packet: Packet) {
+        if let Some(max) = self.outbound.packet_bytes_max()
+            && !matches!(packet, Packet::Publish(_))
+        {
+            let is_too_large = |packet: &Packet| packet_bytes(packet, self.version) > max;
+            if is_too_large(&packet)
+                && let Some(properties) = packet.properties_mut()
+            {
+                let kept = properties.iter().filter(|property| !matches!(property, Property::ReasonString(_)));
+                *properties = kept.collect();
+            }
+            if is_too_large(&packet) {
+                return self.close();
+            }
+        }
         self.output.push_back(Output::Send(packet));
     }
 

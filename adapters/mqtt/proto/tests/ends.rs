@@ -20,7 +20,7 @@ fn silence_ends_the_connection_and_leaves_the_will() {
             > connect 5 c1 clean alive=60 will=w
             ? login c1
             ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
+            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             ! tick 89
             > ping
             < PingResp
@@ -48,42 +48,42 @@ fn a_goodbye_takes_the_will_along_unless_it_says_otherwise() {
         (
             "> connect 5 c1 expiry=300 will=w\n! accept\n> disconnect\n! cut",
             expect![[r#"
-            > connect 5 c1 expiry=300 will=w
-            ? login c1
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            > disconnect
-            < closed
-            ! cut
-              left: 0 waiting, for Some(300s)
-        "#]],
+                > connect 5 c1 expiry=300 will=w
+                ? login c1
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                > disconnect
+                < closed
+                ! cut
+                  left: 0 waiting, for Some(300s)
+            "#]],
         ),
         (
             "> connect 5 c1 expiry=300 will=w\n! accept\n> disconnect reason=04 expiry=0\n! cut",
             expect![[r#"
-            > connect 5 c1 expiry=300 will=w
-            ? login c1
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            > disconnect reason=04 expiry=0
-            < closed
-            ! cut
-              left: 0 waiting, for Some(0ns) will=w
-        "#]],
+                > connect 5 c1 expiry=300 will=w
+                ? login c1
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                > disconnect reason=04 expiry=0
+                < closed
+                ! cut
+                  left: 0 waiting, for Some(0ns) will=w
+            "#]],
         ),
         (
             "> connect 5 c1 will=w\n! accept\n> disconnect expiry=9\n! cut",
             expect![[r#"
-            > connect 5 c1 will=w
-            ? login c1
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            > disconnect expiry=9
-            < disconnect 82 [ReasonString("a session that was to end with its connection")]
-            < closed
-            ! cut
-              left: 0 waiting, for Some(0ns) will=w
-        "#]],
+                > connect 5 c1 will=w
+                ? login c1
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                > disconnect expiry=9
+                < disconnect 82 [ReasonString("a session that was to end with its connection")]
+                < closed
+                ! cut
+                  left: 0 waiting, for Some(0ns) will=w
+            "#]],
         ),
         (
             "> connect 3.1.1 c1 will=w\n! accept\n! cut",
@@ -161,11 +161,11 @@ fn who_is_not_let_in_is_told_why() {
         (
             "> connect 5 - clean\n! accept id=given",
             expect![[r#"
-            > connect 5 - clean
-            ? login 
-            ! accept id=given
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576), AssignedClientIdentifier("given")]
-        "#]],
+                > connect 5 - clean
+                ? login 
+                ! accept id=given
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3), AssignedClientIdentifier("given")]
+            "#]],
         ),
     ] {
         check(script, &expected);
@@ -193,27 +193,27 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
         (
             "> connect 5 c1\n! accept\n> connect 5 c1",
             expect![[r#"
-            > connect 5 c1
-            ? login c1
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            > connect 5 c1
-            < disconnect 82 [ReasonString("a second CONNECT")]
-            < closed
-        "#]],
+                > connect 5 c1
+                ? login c1
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                > connect 5 c1
+                < disconnect 82 [ReasonString("a second CONNECT")]
+                < closed
+            "#]],
         ),
         (
             "> connect 5 c1\n> ping\n> publish qos=1 id=1 topic=a\n! accept",
             expect![[r#"
-            > connect 5 c1
-            ? login c1
-            > ping
-            > publish qos=1 id=1 topic=a
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            < PingResp
-            ? 1 publish a
-        "#]],
+                > connect 5 c1
+                ? login c1
+                > ping
+                > publish qos=1 id=1 topic=a
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < PingResp
+                ? 1 publish a
+            "#]],
         ),
         (
             "> connect 5 c1\n> publish qos=1 id=1 topic=a\n! refuse 87",
@@ -229,14 +229,14 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
         (
             "> connect 5 c1\n! accept\n> auth",
             expect![[r#"
-            > connect 5 c1
-            ? login c1
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            > auth
-            < disconnect 82 [ReasonString("no extended authentication was begun")]
-            < closed
-        "#]],
+                > connect 5 c1
+                ? login c1
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                > auth
+                < disconnect 82 [ReasonString("no extended authentication was begun")]
+                < closed
+            "#]],
         ),
     ] {
         check(script, &expected);
@@ -249,14 +249,14 @@ fn an_end_of_ours_is_told_where_the_version_can() {
         (
             "> connect 5 c1\n! accept\n! end 8b",
             expect![[r#"
-            > connect 5 c1
-            ? login c1
-            ! accept
-            < connack 00 [ReceiveMaximum(3), TopicAliasMaximum(16), MaximumPacketSize(1048576)]
-            ! end 8b
-            < disconnect 8b [ReasonString("so it is")]
-            < closed
-        "#]],
+                > connect 5 c1
+                ? login c1
+                ! accept
+                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                ! end 8b
+                < disconnect 8b [ReasonString("so it is")]
+                < closed
+            "#]],
         ),
         (
             "> connect 3.1.1 c1\n! accept\n! end 8b",

@@ -1,6 +1,7 @@
 //! What the client publishes and asks for: answered in the order in which it came, and never before it was settled.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU16;
 
 use crate::packet::{
@@ -39,6 +40,8 @@ pub(crate) struct Inbound {
     unsettled: VecDeque<Unsettled>,
     questions: BTreeMap<Ticket, Question>,
     aliases: BTreeMap<NonZeroU16, Text>,
+    /// Messages of QoS 2 that came again on this connection, with a fingerprint of what was in them.
+    repeated: BTreeMap<PacketId, u64>,
 }
 
 impl Inbound {
@@ -71,6 +74,13 @@ impl Session {
         match publish.delivery {
             Delivery::AtMostOnce => {}
             Delivery::ExactlyOnce { id, .. } if self.state.received.contains(&id) => {
+                let mut hasher = DefaultHasher::new();
+                (&publish.topic, &publish.payload).hash(&mut hasher);
+                let fingerprint = hasher.finish();
+                // Once is a client that did not hear us; one that goes on never gives the name back.
+                if self.inbound.repeated.insert(id, fingerprint) == Some(fingerprint) {
+                    return self.end(Reason::ProtocolError, Some("a message of QoS 2 for the third time"));
+                }
                 //= MQTT-4.3.3-10
                 return self.acknowledge(Packet::PubRec, id, Reason::Success, None);
             }
@@ -168,6 +178,7 @@ impl Session {
     //= MQTT-4.3.3-11
     pub(super) fn handle_pub_rel(&mut self, id: PacketId) {
         let known = self.state.received.remove(&id);
+        self.inbound.repeated.remove(&id);
         let unknown = !known && self.version == Version::V5;
         let reason = if unknown { Reason::PacketIdentifierNotFound } else { Reason::Success };
         self.acknowledge(Packet::PubComp, id, reason, None);

@@ -44,6 +44,11 @@ impl Outbound {
         }
     }
 
+    /// Bytes of a packet that the client takes, where it says so.
+    pub(crate) fn packet_bytes_max(&self) -> Option<usize> {
+        self.packet_bytes_max.map(|max| max.get() as usize)
+    }
+
     /// The topic as it is said, and the alias that goes with it: the first topics get one, and from then on it alone.
     //= MQTT-3.1.2-26
     fn topic(&mut self, topic: &Text) -> (Text, Option<NonZeroU16>) {
@@ -197,8 +202,8 @@ impl Session {
             Publish { delivery, retain: outgoing.retain, topic, properties, payload: message.payload.clone() };
         //= MQTT-3.1.2-24
         //= MQTT-3.1.2-25
-        if let Some(max) = self.outbound.packet_bytes_max
-            && publish_bytes(&publish, self.version) > max.get() as usize
+        if let Some(max) = self.outbound.packet_bytes_max()
+            && publish_bytes(&publish, self.version) > max
         {
             if alias.is_some_and(|alias| self.outbound.aliases.get(&message.topic) == Some(&alias))
                 && !publish.topic.is_empty()
@@ -212,19 +217,36 @@ impl Session {
         Some(publish)
     }
 
+    /// How far the exchange of that name has come, and where it is; nothing where there is none.
+    fn exchange(&self, id: PacketId) -> Option<(usize, Awaited)> {
+        let at = self.state.in_flight.iter().position(|exchange| exchange.id == id)?;
+        let awaited = match &self.state.in_flight[at].stage {
+            Stage::Publish(outgoing) if outgoing.qos == QoS::AtLeastOnce => Awaited::Ack,
+            Stage::Publish(_) => Awaited::Received,
+            Stage::Release => Awaited::Complete,
+        };
+        Some((at, awaited))
+    }
+
+    /// An exchange is over, unless the client says what it may not say now.
+    fn finish(&mut self, id: PacketId, said: Awaited, now: Instant) {
+        // What is not awaited any more may have been under way when the session was resumed.
+        let Some((at, awaited)) = self.exchange(id) else { return };
+        if said != awaited {
+            return self.end(Reason::ProtocolError, Some("an acknowledgement of another kind than is due"));
+        }
+        self.state.in_flight.remove(at);
+        self.pump(now);
+    }
+
     //= MQTT-4.3.2-3
     pub(super) fn handle_pub_ack(&mut self, id: PacketId, now: Instant) {
-        let of_qos_1 = |exchange: &InFlight| {
-            exchange.id == id && matches!(&exchange.stage, Stage::Publish(of) if of.qos == QoS::AtLeastOnce)
-        };
-        self.state.in_flight.retain(|exchange| !of_qos_1(exchange));
-        self.pump(now);
+        self.finish(id, Awaited::Ack, now);
     }
 
     //= MQTT-4.3.3-4
     pub(super) fn handle_pub_rec(&mut self, id: PacketId, reason: Reason, now: Instant) {
-        let at = self.state.in_flight.iter().position(|exchange| exchange.id == id);
-        let Some(at) = at else {
+        let Some((at, awaited)) = self.exchange(id) else {
             let v5 = self.version == crate::Version::V5;
             let unknown = if v5 { Reason::PacketIdentifierNotFound } else { Reason::Success };
             if !reason.is_error() {
@@ -232,20 +254,32 @@ impl Session {
             }
             return;
         };
-        if reason.is_error() {
-            self.state.in_flight.remove(at);
-            return self.pump(now);
+        match awaited {
+            Awaited::Ack => self.finish(id, Awaited::Received, now),
+            Awaited::Received if reason.is_error() => self.finish(id, Awaited::Received, now),
+            // Said again, it is answered again.
+            Awaited::Received | Awaited::Complete => {
+                self.state.in_flight[at].stage = Stage::Release;
+                self.acknowledge(Packet::PubRel, id, Reason::Success, None);
+            }
         }
-        self.state.in_flight[at].stage = Stage::Release;
-        self.acknowledge(Packet::PubRel, id, Reason::Success, None);
     }
 
     //= MQTT-4.3.3-7
     pub(super) fn handle_pub_comp(&mut self, id: PacketId, now: Instant) {
-        let is_over = |exchange: &InFlight| exchange.id == id && exchange.stage == Stage::Release;
-        self.state.in_flight.retain(|exchange| !is_over(exchange));
-        self.pump(now);
+        self.finish(id, Awaited::Complete, now);
     }
+}
+
+/// What the client has to say next in an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// PUBACK.
+    Ack,
+    /// PUBREC.
+    Received,
+    /// PUBCOMP.
+    Complete,
 }
 
 const fn delivery(qos: QoS, id: PacketId, dup: bool) -> Delivery {
