@@ -67,7 +67,7 @@ impl Faces {
         };
         Self {
             http: HttpFace::new(Arc::clone(bridge), http, registry),
-            mqtt: MqttFace::new(Arc::clone(bridge), mqtt, registry),
+            mqtt: MqttFace::new(Arc::clone(bridge), mqtt, options.mqtt_half_open_max, registry),
         }
     }
 

@@ -141,6 +141,9 @@ pub(crate) struct Options {
     /// Bytes of one packet of MQTT, at most
     #[arg(long, value_name = "BYTES", env = "TIDEGATE_MQTT_PACKET_BYTES_MAX", default_value = "1048576")]
     pub(crate) mqtt_packet_bytes_max: NonZeroU32,
+    /// MQTT connections that may wait at once to be let in; more are closed
+    #[arg(long, env = "TIDEGATE_MQTT_HALF_OPEN_MAX", default_value = "1000", value_name = "N")]
+    pub(crate) mqtt_half_open_max: usize,
 
     /// Open connections of one listener; more wait until one ends
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 20_000)]

@@ -10,6 +10,7 @@ use tidegate_daemon::Exit;
 use tidegate_daemon::admin::{self, Readiness};
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::ListenLimits;
+use tidegate_memory::{MemoryRetained, RetainedLimits};
 
 use crate::faces::{Certificates, Faces, open};
 use crate::options::Options;
@@ -57,10 +58,12 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         grants,
         publisher: broker.clone(),
         subscriber: broker.clone(),
+        retained: Arc::new(MemoryRetained::new(RetainedLimits::default(), &mut registry)),
         clock: Arc::new(SystemClock),
         senml_limits: tidegate_senml::Limits::default(),
     };
     let bridge = Arc::new(Bridge::new(parts, &mut registry));
+    tokio::spawn(Arc::clone(&bridge).forget_retained());
     let faces = Faces::new(&bridge, options, &mut registry);
 
     let drain = Drain::new();

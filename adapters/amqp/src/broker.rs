@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{
-    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, Publication, Publisher, Receipt, Subscriber, Unavailable,
+    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, GroupName, Publication, Publisher, Receipt, Subscriber,
+    Unavailable,
 };
 use tidegate_model::{ChannelId, FilterPermit};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -120,9 +121,13 @@ impl Publisher for AmqpBroker {
 }
 
 impl Subscriber for AmqpBroker {
-    fn subscribe(&self, permit: FilterPermit) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
+    fn subscribe(
+        &self,
+        permit: FilterPermit,
+        group: Option<GroupName>,
+    ) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
         Box::pin(async move {
-            let (queue, _attachment) = self.fanout.attach(&permit);
+            let (queue, _attachment) = self.fanout.attach(&permit, group);
             self.wake.notify_one();
             let mut bound = self.bound.subscribe();
             let ready = bound.wait_for(|bound| bound.contains(permit.channel()));

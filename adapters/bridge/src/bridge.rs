@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tidegate_model::{
-    Action, ContentType, Credential, Message, MessageId, Operation, Permit, Principal, Protocol, QoS, Refusal,
+    Action, ContentType, Credential, Extras, Message, MessageId, Operation, Permit, Principal, Protocol, QoS, Refusal,
     Timestamp, Topic, TopicFilter,
 };
 
@@ -14,9 +14,12 @@ use crate::clock::Clock;
 use crate::grants::GrantSource;
 use crate::metrics::{Metrics, OutcomeLabels, ProtocolLabels};
 use crate::payload;
-use crate::port::{Publication, Publisher, Receipt, Subscriber, Unavailable};
+use crate::port::{Delivery, GroupName, Publication, Publisher, Receipt, Retained, Subscriber, Unavailable};
 use crate::presence::Presence;
 use crate::subscription::{Subscription, SubscriptionParts};
+
+/// When it is worth trying again to have a message kept where nothing more is.
+const RETAIN_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// What a bridge stands on.
 pub struct BridgeParts {
@@ -26,6 +29,8 @@ pub struct BridgeParts {
     pub publisher: Arc<dyn Publisher>,
     /// Delivers messages.
     pub subscriber: Arc<dyn Subscriber>,
+    /// Keeps what is retained.
+    pub retained: Arc<dyn Retained>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Bounds on what is read of a SenML pack.
@@ -45,10 +50,14 @@ pub struct Draft {
     pub protocol: Protocol,
     /// How surely the device wants it to arrive.
     pub qos: QoS,
+    /// Whether it is to be kept for those who subscribe later; an empty payload takes away what is kept.
+    pub retain: bool,
     /// How long the message is worth delivering, if not for ever.
     pub expires_in: Option<Duration>,
     /// The device's W3C trace context.
     pub traceparent: Option<Box<str>>,
+    /// What else the device says of it.
+    pub extras: Option<Box<Extras>>,
 }
 
 /// Takes devices' operations from every face to one broker.
@@ -147,10 +156,51 @@ impl Bridge {
         payload::check(&draft.payload, &draft.content_type, policy, &self.parts.senml_limits)?;
         let now = self.now();
         let permit = self.parts.grants.table().renew(permit, principal, now)?;
-        let Draft { id, payload, content_type, protocol, qos, expires_in, traceparent } = draft;
-        let message = Message { id, payload, content_type, protocol, qos, received_at: now, expires_in, traceparent };
+        let Draft { id, payload, content_type, protocol, qos, retain, expires_in, traceparent, extras } = draft;
+        let message = Message {
+            id,
+            payload,
+            content_type,
+            protocol,
+            qos,
+            retain,
+            received_at: now,
+            expires_in,
+            traceparent,
+            extras,
+        };
         let publication = Publication::new(permit, message);
-        self.parts.publisher.publish(publication).await.map_err(|away| unavailable(away, Operation::Publish))
+        let kept = retain.then(|| publication.to_delivery());
+        if let Some(delivery) = &kept
+            && !self.parts.retained.has_room(delivery)
+        {
+            return Err(Refusal::RateLimited { retry_after: RETAIN_RETRY_AFTER });
+        }
+        let published = self.parts.publisher.publish(publication).await;
+        let receipt = published.map_err(|away| unavailable(away, Operation::Publish))?;
+        if let Some(delivery) = kept {
+            self.parts.retained.keep(delivery);
+        }
+        Ok(receipt)
+    }
+
+    /// The messages that are kept of what `filter` matches, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Bridge::may_subscribe`].
+    pub fn retained(&self, principal: &Principal, filter: TopicFilter) -> Result<Vec<Arc<Delivery>>, Refusal> {
+        let now = self.now();
+        let permit = self.parts.grants.table().authorize_filter(principal, filter, now)?;
+        Ok(self.parts.retained.matching(&permit, now))
+    }
+
+    /// Gives up what is kept of Channels that are gone, for as long as the grants change. To be spawned once.
+    pub async fn forget_retained(self: Arc<Self>) {
+        let mut changes = self.parts.grants.changes();
+        while changes.changed().await.is_ok() {
+            let table = self.parts.grants.table();
+            self.parts.retained.keep_only(&|channel| table.has_channel(channel));
+        }
     }
 
     /// Notices when a device that is connected loses its key or is disabled.
@@ -158,6 +208,14 @@ impl Bridge {
     pub fn presence(&self, principal: Principal) -> Presence {
         let grants = Arc::clone(&self.parts.grants);
         Presence::new(principal, grants, Arc::clone(&self.parts.clock))
+    }
+
+    /// The Thing without the key that it showed: for what is kept of a device while it is away.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when the Thing is gone or disabled by now.
+    pub fn absent(&self, principal: &Principal) -> Result<Principal, Refusal> {
+        self.parts.grants.table().absent(principal)
     }
 
     /// Whether a subscription to what `filter` matches would be allowed.
@@ -178,7 +236,32 @@ impl Bridge {
         filter: TopicFilter,
         protocol: Protocol,
     ) -> Result<Subscription, Refusal> {
-        let outcome = self.try_subscribe(principal, filter, protocol).await;
+        self.subscribe_as(principal, filter, None, protocol).await
+    }
+
+    /// The same, as one of a group that shares the messages: each is for one of them. A group is of one Channel, one
+    /// filter and one name; who may receive what the filter matches may join.
+    ///
+    /// # Errors
+    /// As [`Bridge::subscribe`].
+    pub async fn subscribe_shared(
+        &self,
+        principal: &Principal,
+        filter: TopicFilter,
+        group: GroupName,
+        protocol: Protocol,
+    ) -> Result<Subscription, Refusal> {
+        self.subscribe_as(principal, filter, Some(group), protocol).await
+    }
+
+    async fn subscribe_as(
+        &self,
+        principal: &Principal,
+        filter: TopicFilter,
+        group: Option<GroupName>,
+        protocol: Protocol,
+    ) -> Result<Subscription, Refusal> {
+        let outcome = self.try_subscribe(principal, filter, group, protocol).await;
         self.metrics.subscribes.get_or_create(&OutcomeLabels::of(protocol, &outcome)).inc();
         outcome
     }
@@ -187,13 +270,14 @@ impl Bridge {
         &self,
         principal: &Principal,
         filter: TopicFilter,
+        group: Option<GroupName>,
         protocol: Protocol,
     ) -> Result<Subscription, Refusal> {
         let changes = self.parts.grants.changes();
         let permit = self.parts.grants.table().authorize_filter(principal, filter.clone(), self.now())?;
         let channel = permit.channel().clone();
-        let queue =
-            self.parts.subscriber.subscribe(permit).await.map_err(|away| unavailable(away, Operation::Subscribe))?;
+        let subscribed = self.parts.subscriber.subscribe(permit, group).await;
+        let queue = subscribed.map_err(|away| unavailable(away, Operation::Subscribe))?;
         Ok(Subscription::new(SubscriptionParts {
             queue,
             principal: principal.clone(),

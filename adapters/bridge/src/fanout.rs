@@ -1,9 +1,11 @@
-//! From one stream of deliveries to many subscribers: a trie over the levels, and a bounded queue for each.
+//! From one stream of deliveries to many subscribers: a trie over the levels, and a bounded queue for each. Of a group
+//! that shares a filter, each message is for one.
 //!
 //! A queue that is full ends its subscriber, who reads what it holds and then learns of the end; a gap in the stream
 //! itself is told to all. Nobody misses a message without being told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use prometheus_client::metrics::counter::Counter;
@@ -11,7 +13,7 @@ use prometheus_client::registry::Registry;
 use tidegate_model::{ChannelId, FilterPermit, SubtopicFilter};
 use tokio::sync::Notify;
 
-use crate::port::Delivery;
+use crate::port::{Delivery, GroupName};
 use trie::Trie;
 
 mod trie;
@@ -53,6 +55,8 @@ struct QueueState {
 struct Queue {
     state: Mutex<QueueState>,
     readable: Notify,
+    /// Whether its device is away; others of its group come first then.
+    rests: AtomicBool,
 }
 
 impl Queue {
@@ -79,6 +83,13 @@ impl Queue {
         drop(state);
         self.readable.notify_one();
         !full
+    }
+
+    /// Whether another delivery of that size would not end it.
+    fn has_room(&self, payload_bytes: usize, limits: &QueueLimits) -> bool {
+        let state = self.lock();
+        let fits = state.events.is_empty() || state.payload_bytes + payload_bytes <= limits.bytes_max;
+        !state.ended && state.events.len() < limits.deliveries_max && fits
     }
 
     fn push_gap(&self) {
@@ -111,13 +122,52 @@ struct Entry {
     channel: ChannelId,
     filter: SubtopicFilter,
     queue: Arc<Queue>,
+    group: Option<GroupName>,
 }
+
+/// Subscribers that share the messages of one filter.
+struct Group {
+    /// What the trie knows them by.
+    id: SubscriberId,
+    members: Vec<(SubscriberId, Arc<Queue>)>,
+    /// Whose turn it is.
+    next: AtomicUsize,
+}
+
+impl Group {
+    /// Who is to get a message: those with room in turn, and who is away only where nobody else has any.
+    fn turn(&self, payload_bytes: usize, limits: &QueueLimits) -> Option<&Arc<Queue>> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let in_turn =
+            |step: usize| self.members.get(first.wrapping_add(step) % self.members.len()).map(|(_, queue)| queue);
+        let with_room = || (0..self.members.len()).filter_map(in_turn).filter(|q| q.has_room(payload_bytes, limits));
+        let awake = with_room().find(|queue| !queue.rests.load(Ordering::Relaxed));
+        awake.or_else(|| with_room().next()).or_else(|| self.members.first().map(|(_, queue)| queue))
+    }
+}
+
+/// What a group shares: the channel, its name and the filter.
+type GroupKey = (ChannelId, GroupName, Box<str>);
 
 #[derive(Default)]
 struct Subscribers {
     channels: HashMap<ChannelId, Trie<SubscriberId>>,
     entries: HashMap<SubscriberId, Entry>,
+    groups: BTreeMap<GroupKey, Group>,
+    /// By what the trie knows them by.
+    group_keys: HashMap<SubscriberId, GroupKey>,
     next_id: u64,
+}
+
+impl Subscribers {
+    fn id(&mut self) -> SubscriberId {
+        self.next_id += 1;
+        SubscriberId(self.next_id)
+    }
+
+    fn group(&self, id: SubscriberId) -> Option<&Group> {
+        self.groups.get(self.group_keys.get(&id)?)
+    }
 }
 
 /// Whether an attachment or its end changes what the channel as a whole needs.
@@ -171,17 +221,34 @@ impl Fanout {
         Arc::new(Self { subscribers: RwLock::default(), limits, metrics, abandoned: Box::new(abandoned) })
     }
 
-    /// Adds a subscriber. It receives what is delivered after this returns, until its queue is dropped.
-    pub fn attach(self: &Arc<Self>, permit: &FilterPermit) -> (DeliveryQueue, Attachment) {
-        let queue = Arc::new(Queue { state: Mutex::default(), readable: Notify::new() });
+    /// Adds a subscriber, of a group where one is named. It receives what is delivered after this returns, until its
+    /// queue is dropped.
+    pub fn attach(self: &Arc<Self>, permit: &FilterPermit, group: Option<GroupName>) -> (DeliveryQueue, Attachment) {
+        let queue = Arc::new(Queue { state: Mutex::default(), readable: Notify::new(), rests: AtomicBool::new(false) });
         let (channel, filter) = (permit.channel().clone(), permit.filter().clone());
         let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
-        let id = SubscriberId(subscribers.next_id);
-        subscribers.next_id += 1;
-        let trie = subscribers.channels.entry(channel.clone()).or_default();
-        let attachment = if trie.is_empty() { Attachment::First } else { Attachment::Another };
-        trie.insert(&filter, id);
-        subscribers.entries.insert(id, Entry { channel, filter, queue: Arc::clone(&queue) });
+        let id = subscribers.id();
+        let attachment =
+            if subscribers.channels.contains_key(&channel) { Attachment::Another } else { Attachment::First };
+        let in_trie = match &group {
+            None => Some(id),
+            Some(name) => {
+                let key = (channel.clone(), name.clone(), filter.text().unwrap_or_default().into());
+                let group_id = subscribers.id();
+                let is_new = !subscribers.groups.contains_key(&key);
+                let new = || Group { id: group_id, members: Vec::new(), next: AtomicUsize::new(0) };
+                let group = subscribers.groups.entry(key.clone()).or_insert_with(new);
+                group.members.push((id, Arc::clone(&queue)));
+                if is_new {
+                    subscribers.group_keys.insert(group_id, key);
+                }
+                is_new.then_some(group_id)
+            }
+        };
+        if let Some(in_trie) = in_trie {
+            subscribers.channels.entry(channel.clone()).or_default().insert(&filter, in_trie);
+        }
+        subscribers.entries.insert(id, Entry { channel, filter, queue: Arc::clone(&queue), group });
         drop(subscribers);
         (DeliveryQueue { fanout: Arc::clone(self), id, queue }, attachment)
     }
@@ -192,9 +259,10 @@ impl Fanout {
         let Some(trie) = subscribers.channels.get(&delivery.channel) else { return };
         let delivery = Arc::new(delivery);
         trie.for_each_match(&delivery.subtopic, &mut |id| {
-            if let Some(entry) = subscribers.entries.get(id)
-                && !entry.queue.push(&delivery, &self.limits)
-            {
+            let alone = subscribers.entries.get(id).map(|entry| &entry.queue);
+            let bytes = delivery.message.payload.len();
+            let queue = alone.or_else(|| subscribers.group(*id)?.turn(bytes, &self.limits));
+            if queue.is_some_and(|queue| !queue.push(&delivery, &self.limits)) {
                 self.metrics.overruns.inc();
             }
         });
@@ -211,6 +279,8 @@ impl Fanout {
             trie.for_each(&mut |id| {
                 if let Some(entry) = subscribers.entries.get(id) {
                     entry.queue.push_gap();
+                } else if let Some(group) = subscribers.group(*id) {
+                    group.members.iter().for_each(|(_, queue)| queue.push_gap());
                 }
             });
         }
@@ -243,9 +313,19 @@ impl Fanout {
 
     fn detach(&self, id: SubscriberId) {
         let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(Entry { channel, filter, .. }) = subscribers.entries.remove(&id) else { return };
+        let Some(Entry { channel, filter, queue, group }) = subscribers.entries.remove(&id) else { return };
+        let in_trie = match group {
+            None => Some(id),
+            Some(name) => self.leave(
+                &mut subscribers,
+                &(channel.clone(), name, filter.text().unwrap_or_default().into()),
+                id,
+                &queue,
+            ),
+        };
+        let Some(in_trie) = in_trie else { return };
         let Some(trie) = subscribers.channels.get_mut(&channel) else { return };
-        trie.remove(&filter, &id);
+        trie.remove(&filter, &in_trie);
         let abandoned = trie.is_empty();
         if abandoned {
             subscribers.channels.remove(&channel);
@@ -254,6 +334,35 @@ impl Fanout {
         if abandoned {
             (self.abandoned)(&channel);
         }
+    }
+}
+
+impl Fanout {
+    /// Takes a member out of its group, and hands what it has not read to the others. Where there are none, the group goes:
+    /// what the trie knows it by.
+    fn leave(
+        &self,
+        subscribers: &mut Subscribers,
+        key: &GroupKey,
+        id: SubscriberId,
+        queue: &Queue,
+    ) -> Option<SubscriberId> {
+        let group = subscribers.groups.get_mut(key)?;
+        group.members.retain(|(member, _)| *member != id);
+        if group.members.is_empty() {
+            let group_id = group.id;
+            subscribers.groups.remove(key);
+            subscribers.group_keys.remove(&group_id);
+            return Some(group_id);
+        }
+        while let Some(event) = queue.pop() {
+            let QueueEvent::Delivery(delivery) = event else { continue };
+            let next = group.turn(delivery.message.payload.len(), &self.limits);
+            if next.is_some_and(|queue| !queue.push(&delivery, &self.limits)) {
+                self.metrics.overruns.inc();
+            }
+        }
+        None
     }
 }
 
@@ -279,6 +388,23 @@ impl DeliveryQueue {
             }
             self.queue.readable.notified().await;
         }
+    }
+
+    /// What says whether its device is away.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        Rest(Arc::clone(&self.queue))
+    }
+}
+
+/// Says of a subscriber whether its device is away: then others of its group come first.
+#[derive(Clone)]
+pub struct Rest(Arc<Queue>);
+
+impl Rest {
+    /// Says it.
+    pub fn set(&self, rests: bool) {
+        self.0.rests.store(rests, Ordering::Relaxed);
     }
 }
 

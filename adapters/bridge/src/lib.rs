@@ -18,8 +18,10 @@ mod subscription;
 pub use bridge::{Bridge, BridgeParts, Draft};
 pub use clock::{Clock, SystemClock};
 pub use departure::{DeparturePace, Departures};
-pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits};
+pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits, Rest};
 pub use grants::{GrantSource, Grants, KeyLookup, Session, StaleTable};
-pub use port::{BoxFuture, Broker, Delivery, Publication, Publisher, Receipt, Subscriber, Unavailable};
+pub use port::{
+    BoxFuture, Broker, Delivery, GroupName, Publication, Publisher, Receipt, Retained, Subscriber, Unavailable,
+};
 pub use presence::Presence;
 pub use subscription::{Scope, Subscription, SubscriptionEnd, SubscriptionEvent};

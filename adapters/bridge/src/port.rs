@@ -1,9 +1,10 @@
 //! The ports: what a broker does for the bridge, and the values that pass through.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::{ChannelId, FilterPermit, Message, MessageId, Permit, Subtopic, ThingId};
+use tidegate_model::{ChannelId, FilterPermit, Message, MessageId, Permit, Subtopic, ThingId, Timestamp};
 use tokio::sync::watch;
 
 use crate::fanout::DeliveryQueue;
@@ -58,6 +59,17 @@ impl Publication {
         let Self { publisher, channel, subtopic, message } = self;
         Delivery { publisher: Some(publisher), channel, subtopic, message }
     }
+
+    /// The same, and the publication stays.
+    pub(crate) fn to_delivery(&self) -> Delivery {
+        let Self { publisher, channel, subtopic, message } = self;
+        Delivery {
+            publisher: Some(publisher.clone()),
+            channel: channel.clone(),
+            subtopic: subtopic.clone(),
+            message: message.clone(),
+        }
+    }
 }
 
 /// The broker has the message: it will not be lost.
@@ -102,11 +114,39 @@ pub trait Publisher: Send + Sync + 'static {
 /// Delivers messages.
 pub trait Subscriber: Send + Sync + 'static {
     /// Opens a queue that receives every message that the permit's filter matches and that is confirmed after this
-    /// returns.
+    /// returns; with a group, every one of those that is this member's turn.
     ///
     /// # Errors
     /// [`Unavailable`] when the broker cannot be asked within its bound; nothing is left half-made.
-    fn subscribe(&self, permit: FilterPermit) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>>;
+    fn subscribe(
+        &self,
+        permit: FilterPermit,
+        group: Option<GroupName>,
+    ) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>>;
+}
+
+/// Names subscribers of one filter that share its messages.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Arc<str>);
+
+impl GroupName {
+    /// Of this name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+/// Keeps the last message of each topic that was to be kept.
+pub trait Retained: Send + Sync + 'static {
+    /// Whether there is room for this one.
+    fn has_room(&self, delivery: &Delivery) -> bool;
+    /// Keeps it, unless what is kept of its topic is newer; one without a payload takes away what is kept.
+    fn keep(&self, delivery: Delivery);
+    /// What is kept of what the permit's filter matches and is worth delivering at `now`, the oldest first.
+    fn matching(&self, permit: &FilterPermit, now: Timestamp) -> Vec<Arc<Delivery>>;
+    /// Gives up what is kept of other channels.
+    fn keep_only(&self, wanted: &dyn Fn(&ChannelId) -> bool);
 }
 
 /// A broker: both ports and the state of the link to it.

@@ -6,7 +6,7 @@ use tidegate_model::{ChannelId, Generation, Principal, Protocol, SubtopicFilter,
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::fanout::{DeliveryQueue, QueueEvent};
+use crate::fanout::{DeliveryQueue, QueueEvent, Rest};
 use crate::grants::{GrantSource, Session};
 use crate::metrics::{EndLabels, Metrics, ProtocolLabels};
 use crate::port::Delivery;
@@ -78,6 +78,12 @@ impl Subscription {
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope { channel: self.parts.channel.clone(), subtopic: self.parts.filter.subtopic.clone() }
+    }
+
+    /// What says whether its device is away.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        self.parts.queue.rest()
     }
 
     /// Waits for the next event. A withdrawn right is told before anything that is still queued. Nothing is lost when

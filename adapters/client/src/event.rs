@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 
 /// Bytes of one event; the server's payloads are smaller.
 const EVENT_BYTES_MAX: usize = 64 * 1_024 * 1_024;
@@ -19,6 +20,8 @@ pub struct Event {
     pub content_type: Option<String>,
     /// The verified publisher.
     pub publisher: Option<String>,
+    /// Names and values that the publisher gave it, in its order.
+    pub user_properties: Vec<(String, String)>,
     /// The payload, byte for byte.
     pub payload: Vec<u8>,
 }
@@ -87,6 +90,12 @@ impl EventParser {
             b"topic" => self.event.topic = text(),
             b"content-type" => self.event.content_type = text(),
             b"publisher" => self.event.publisher = text(),
+            b"user-property" => {
+                let property = String::from_utf8_lossy(value);
+                let (name, value) = property.split_once('=').unwrap_or((&property, ""));
+                let decoded = [name, value].map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned());
+                self.event.user_properties.push(decoded.into());
+            }
             _ => {}
         }
         Ok(None)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Certificate, Client, RequestBuilder, Response};
 
@@ -48,7 +49,7 @@ impl HttpClient {
     }
 
     pub(crate) async fn publish(&self, address: &Address, publication: Publication) -> Result<(), ClientError> {
-        let Publication { content_type, qos, retain, expiry, payload } = publication;
+        let Publication { content_type, qos, retain, expiry, user_properties, payload } = publication;
         let mut path = address.path();
         let mut separator = '?';
         let asked = [
@@ -64,6 +65,10 @@ impl HttpClient {
         let mut request = self.request(reqwest::Method::POST, &path).timeout(PUBLISH_MAX).body(payload);
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
+        }
+        for (name, value) in user_properties {
+            let encoded = [name, value].map(|text| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string());
+            request = request.header("user-property", encoded.join("="));
         }
         accepted(request.send().await.map_err(broken("publish"))?).await.map(drop)
     }

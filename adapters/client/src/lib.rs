@@ -51,6 +51,8 @@ pub struct Publication {
     pub retain: bool,
     /// How many seconds it is worth delivering; for ever where absent.
     pub expiry: Option<u32>,
+    /// Names and values that subscribers get with it.
+    pub user_properties: Vec<(String, String)>,
     /// The payload, byte for byte.
     pub payload: Bytes,
 }

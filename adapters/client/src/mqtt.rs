@@ -167,9 +167,14 @@ impl Publisher {
         address: &Address,
         publication: Publication,
     ) -> Result<oneshot::Receiver<Result<(), ClientError>>, ClientError> {
-        let Publication { content_type, qos, retain, expiry, payload } = publication;
-        let properties =
-            PublishProperties { content_type, message_expiry_interval: expiry, ..PublishProperties::default() };
+        let Publication { content_type, qos, retain, expiry, user_properties, payload } = publication;
+        let message_expiry_interval = expiry;
+        let properties = PublishProperties {
+            content_type,
+            message_expiry_interval,
+            user_properties,
+            ..PublishProperties::default()
+        };
         let (answer, answered) = oneshot::channel();
         // Both under the lock: the order of who waits is the order of the messages.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,10 +245,12 @@ impl MqttSubscription {
 }
 
 fn event(publish: Publish) -> Event {
+    let properties = publish.properties.unwrap_or_default();
     Event {
         kind: "message".to_owned(),
         topic: Some(String::from_utf8_lossy(&publish.topic).into_owned()),
-        content_type: publish.properties.and_then(|properties| properties.content_type),
+        content_type: properties.content_type,
+        user_properties: properties.user_properties,
         payload: publish.payload.to_vec(),
         ..Event::default()
     }

@@ -5,6 +5,7 @@
 //! topic: channels/lab.telemetry/messages/engine
 //! content-type: application/senml+json
 //! publisher: lab.sensor
+//! user-property: unit=%C2%B0C
 //! data: [{"n":"t","v":1}]
 //! ```
 //!
@@ -14,9 +15,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tidegate_bridge::Delivery;
 use tidegate_model::{ChannelRef, Topic};
 
+/// What is percent-encoded of the name and the value of a user property.
+const PROPERTY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'=');
 /// Sent at once, so that the client knows that it is subscribed.
 pub(crate) const SUBSCRIBED: &str = ": subscribed\n\n";
 /// Sent when nothing else was for a while.
@@ -47,6 +51,10 @@ pub(crate) fn message(delivery: &Delivery) -> Bytes {
     field("content-type", message.content_type.as_str());
     if let Some(publisher) = &delivery.publisher {
         field("publisher", publisher.as_str());
+    }
+    for (name, value) in message.extras.iter().flat_map(|extras| &extras.user_properties) {
+        let encoded = [name, value].map(|text| utf8_percent_encode(text, PROPERTY).to_string());
+        field("user-property", &encoded.join("="));
     }
     match std::str::from_utf8(&message.payload) {
         Ok(text) if !text.contains(['\r', '\0']) => {

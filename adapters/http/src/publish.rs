@@ -6,8 +6,9 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use percent_encoding::percent_decode_str;
 use tidegate_bridge::Draft;
-use tidegate_model::{MessageId, PayloadPolicy, Permit, Principal, Protocol, Refusal, Topic};
+use tidegate_model::{Extras, MessageId, PayloadPolicy, Permit, Principal, Protocol, Refusal, Topic};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -15,6 +16,9 @@ use crate::answer::{Problem, empty};
 use crate::credential::Shown;
 use crate::face::HttpFace;
 use crate::query;
+
+/// The header of a user property.
+const USER_PROPERTY: &str = "user-property";
 
 /// A message that may be published, read whole.
 struct Ready {
@@ -47,7 +51,8 @@ impl HttpFace {
         let permit = self.bridge.permit(&principal, topic)?;
         let expires_in = query::expiry(query)?;
         let qos = query::qos(query)?;
-        query::no_retain(query)?;
+        let retain = query::retain(query)?;
+        let extras = extras(&head.headers)?;
         let announced = body.size_hint().exact();
         let content_type = self.bridge.admit(&permit, content_type(&head.headers)?, announced)?;
 
@@ -59,8 +64,10 @@ impl HttpFace {
             content_type,
             protocol: Protocol::Http,
             qos,
+            retain,
             expires_in,
             traceparent: traceparent(&head.headers),
+            extras,
         };
         Ok(Ready { principal, permit, draft, room })
     }
@@ -101,6 +108,22 @@ fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         (Some(value), None) => value.to_str().map(Some).map_err(|_| Refusal::ContentTypeNotAdmitted),
         (Some(_), Some(_)) => Err(Refusal::ContentTypeNotAdmitted),
     }
+}
+
+/// The user properties, each `User-Property: name=value` with both percent-encoded where they must be.
+fn extras(headers: &HeaderMap) -> Result<Option<Box<Extras>>, Problem> {
+    let wrong = || Problem::BadQuery("User-Property is name=value, both percent-encoded UTF-8 without U+0000");
+    let decoded = |text: &str| {
+        let text = percent_decode_str(text).decode_utf8().ok().filter(|text| !text.contains('\0'));
+        text.map(|text| Box::from(&*text)).ok_or_else(wrong)
+    };
+    let mut user_properties = Vec::new();
+    for header in headers.get_all(USER_PROPERTY) {
+        let (name, value) = header.to_str().ok().and_then(|text| text.split_once('=')).ok_or_else(wrong)?;
+        user_properties.push((decoded(name)?, decoded(value)?));
+    }
+    let extras = || Box::new(Extras { user_properties, ..Extras::default() });
+    Ok(headers.contains_key(USER_PROPERTY).then(extras))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]

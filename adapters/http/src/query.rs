@@ -46,20 +46,29 @@ pub(crate) fn qos(query: Option<&str>) -> Result<QoS, Problem> {
     level.ok_or(Problem::BadQuery("qos is 0, 1 or 2"))
 }
 
-/// Retained messages are not kept yet, and a device that asks for one must not believe that it was.
-pub(crate) fn no_retain(query: Option<&str>) -> Result<(), Problem> {
-    match once(query, "retain")?.as_deref() {
-        None | Some(b"false" | b"0") => Ok(()),
-        Some(b"true" | b"1") => Err(Problem::BadQuery("retain is not supported by this version")),
-        Some(_) => Err(Problem::BadQuery("retain is true or false")),
+fn flag(query: Option<&str>, name: &str, wrong: &'static str) -> Result<bool, Problem> {
+    match once(query, name)?.as_deref() {
+        None | Some(b"false" | b"0") => Ok(false),
+        Some(b"true" | b"1") => Ok(true),
+        Some(_) => Err(Problem::BadQuery(wrong)),
     }
 }
 
-/// Nothing is stored yet, and who asks for it would wait for ever.
+/// Whether the message is to be kept for those who subscribe later.
+pub(crate) fn retain(query: Option<&str>) -> Result<bool, Problem> {
+    flag(query, "retain", "retain is true or false")
+}
+
+/// Whether the message is asked for that is kept of the topic.
+pub(crate) fn last(query: Option<&str>) -> Result<bool, Problem> {
+    flag(query, "last", "last is true or false")
+}
+
+/// No history is kept yet, and who asks for it would wait for ever.
 pub(crate) fn no_history(query: Option<&str>) -> Result<(), Problem> {
-    for name in ["last", "since", "limit"] {
+    for name in ["since", "limit"] {
         if once(query, name)?.is_some() {
-            return Err(Problem::BadQuery("last, since and limit are not supported by this version"));
+            return Err(Problem::BadQuery("since and limit are not supported by this version"));
         }
     }
     Ok(())
@@ -103,7 +112,7 @@ mod tests {
         let check = |query: &str, expected: [bool; 3]| {
             let query = Some(query);
             assert_eq!(
-                [qos(query).is_ok(), no_retain(query).is_ok(), no_history(query).is_ok()],
+                [qos(query).is_ok(), retain(query).is_ok() && last(query).is_ok(), no_history(query).is_ok()],
                 expected,
                 "{query:?}"
             );
@@ -111,10 +120,10 @@ mod tests {
         check("", [true, true, true]);
         check("qos=2&retain=false", [true, true, true]);
         check("qos=3", [false, true, true]);
-        check("retain=true", [true, false, true]);
+        check("retain=true&last=0", [true, true, true]);
         check("retain=maybe", [true, false, true]);
         check("retain=false&retain=true", [true, false, true]);
-        check("last=true", [true, true, false]);
+        check("last=maybe", [true, false, true]);
         check("since=2026-01-01T00:00:00Z&limit=5", [true, true, false]);
     }
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use futures_util::stream;
 use tidegate_bridge::{Departures, Subscription, SubscriptionEnd, SubscriptionEvent};
-use tidegate_model::{Protocol, Refusal, TopicFilter};
+use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-use crate::answer::Problem;
+use crate::answer::{Problem, empty};
 use crate::credential::Shown;
 use crate::event;
 use crate::face::HttpFace;
@@ -27,6 +27,9 @@ impl HttpFace {
         let shown = Shown::read(&head.headers, head.uri.query())?;
         let principal = self.bridge.authenticate(&shown.credential()).await?;
         query::no_history(head.uri.query())?;
+        if query::last(head.uri.query())? {
+            return self.last(&principal, filter, head.method == Method::HEAD);
+        }
         if !accepts_events(&head.headers) {
             self.bridge.may_subscribe(&principal, filter)?;
             return Err(Problem::NotAcceptable);
@@ -45,6 +48,27 @@ impl HttpFace {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(response)
+    }
+
+    /// The message that is kept of a topic.
+    fn last(&self, principal: &Principal, filter: TopicFilter, is_head: bool) -> Result<Response<Body>, Problem> {
+        if filter.subtopic.levels().any(|level| level == "+" || level == "#") {
+            return Err(Problem::BadQuery("last is of one topic, without wildcards"));
+        }
+        let kept = self.bridge.retained(principal, filter)?.pop();
+        let Some(kept) = kept else { return Ok(empty(StatusCode::NO_CONTENT)) };
+        let message = &kept.message;
+        let payload = message.payload.clone();
+        let length = HeaderValue::from(payload.len());
+        let mut response = Response::new(if is_head { Body::empty() } else { Body::from(payload) });
+        let headers = response.headers_mut();
+        // It was checked when it came in; what a back-end service made up may be none.
+        if let Ok(content_type) = HeaderValue::from_str(message.content_type.as_str()) {
+            headers.insert(header::CONTENT_TYPE, content_type);
+        }
+        headers.insert(header::CONTENT_LENGTH, length);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
     }
 

@@ -1,17 +1,22 @@
-//! The broker in process: for the embedded form, where one binary serves a bench or a gateway, and for tests.
+//! The broker in process: for the embedded form, where one binary serves a bench or a gateway, and for tests. And what is
+//! retained, in the memory of this process, whichever broker there is.
 //!
-//! "Confirmed" means here that every subscriber's queue has the message: nothing is kept for those who come later.
+//! "Confirmed" means here that every subscriber's queue has the message: nothing else is kept for those who come later.
 //! Must not know: a device protocol, a file, a socket.
+
+mod retained;
 
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{
-    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, Publication, Publisher, QueueLimits, Receipt, Subscriber,
-    Unavailable,
+    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, GroupName, Publication, Publisher, QueueLimits, Receipt,
+    Subscriber, Unavailable,
 };
 use tidegate_model::FilterPermit;
 use tokio::sync::watch;
+
+pub use retained::{MemoryRetained, RetainedLimits};
 
 /// Delivers to the subscribers of this process and forgets.
 pub struct MemoryBroker {
@@ -37,8 +42,12 @@ impl Publisher for MemoryBroker {
 }
 
 impl Subscriber for MemoryBroker {
-    fn subscribe(&self, permit: FilterPermit) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
-        let (queue, _attachment) = self.fanout.attach(&permit);
+    fn subscribe(
+        &self,
+        permit: FilterPermit,
+        group: Option<GroupName>,
+    ) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
+        let (queue, _attachment) = self.fanout.attach(&permit, group);
         Box::pin(std::future::ready(Ok(queue)))
     }
 }

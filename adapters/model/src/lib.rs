@@ -17,7 +17,7 @@ mod topic;
 pub use credential::{Credential, KeyHash};
 pub use delta::Delta;
 pub use filter::{SubtopicFilter, TopicFilter};
-pub use message::{ContentType, ContentTypeError, Message, MessageId, Protocol, QoS};
+pub use message::{ContentType, ContentTypeError, Extras, Message, MessageId, Protocol, QoS};
 pub use name::{Alias, ChannelId, ChannelRef, NameError, ThingId, is_dns_label};
 pub use refusal::{Operation, Refusal};
 pub use table::{

@@ -167,6 +167,19 @@ impl MessageId {
     }
 }
 
+/// What a message says beside its payload, in the words of MQTT 5. Not `Debug`: it is the device's own, as the payload is.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Names and values, in the publisher's order; a name may come more than once.
+    pub user_properties: Vec<(Box<str>, Box<str>)>,
+    /// Where an answer is awaited.
+    pub response_topic: Option<Box<str>>,
+    /// What the answer is to bear.
+    pub correlation_data: Option<Bytes>,
+    /// The block of properties as a client of MQTT 5 sent it, which says all of this and more; empty where none did.
+    pub property_block: Bytes,
+}
+
 /// A device's payload and what travels beside it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
@@ -180,12 +193,16 @@ pub struct Message {
     pub protocol: Protocol,
     /// How surely it is to arrive.
     pub qos: QoS,
+    /// Whether it is kept for those who subscribe later, in the place of the one before it.
+    pub retain: bool,
     /// When it was taken in.
     pub received_at: Timestamp,
     /// How long after `received_at` it is still worth delivering; for ever when absent.
     pub expires_in: Option<Duration>,
     /// The W3C trace context that the device sent, if it sent a valid one.
     pub traceparent: Option<Box<str>>,
+    /// What else its publisher said of it.
+    pub extras: Option<Box<Extras>>,
 }
 
 impl Message {

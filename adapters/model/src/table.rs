@@ -142,13 +142,15 @@ pub struct TableContents {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 
-/// A Thing that proved who it is. Good for one table; a later one is asked again whether the key still stands.
+/// A Thing that proved who it is. Good for one table; a later one is asked again whether the key still stands. Or one that
+/// proved it once and is away, by [`GrantTable::absent`]: then a later table is asked whether the Thing still is.
 ///
 /// It carries the first of its grants along, so that a session's decisions do not look for them in a large table.
 #[derive(Clone)]
 pub struct Principal {
     id: ThingId,
-    key: KeyHash,
+    /// Absent for a Thing that is away.
+    key: Option<KeyHash>,
     not_after: Option<Timestamp>,
     grants: Span,
     first_grants: [GrantRow; GRANTS_CARRIED],
@@ -382,6 +384,12 @@ impl GrantTable {
         self.channels.len()
     }
 
+    /// Whether it knows this Channel.
+    #[must_use]
+    pub fn has_channel(&self, channel: &ChannelId) -> bool {
+        self.channel_named(channel.namespace(), channel.name()).is_some()
+    }
+
     /// Who the credential belongs to at `now`. A key that does not exist costs the same time as one that does.
     ///
     /// # Errors
@@ -404,10 +412,21 @@ impl GrantTable {
     /// # Errors
     /// [`Refusal::Unauthenticated`] when the key is gone, has ended, or is another Thing's now.
     pub fn refresh(&self, principal: &Principal, now: Timestamp) -> Result<Principal, Refusal> {
-        self.key_row(&principal.key)
+        let Some(key) = &principal.key else { return self.absent(principal) };
+        self.key_row(key)
             .and_then(|row| self.principal(row, now))
             .filter(|fresh| fresh.id == principal.id)
             .ok_or(Refusal::Unauthenticated)
+    }
+
+    /// The Thing of a principal without its key: for what is kept of a device while it is away, whichever of its keys it
+    /// comes back with.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when the Thing is gone or disabled.
+    pub fn absent(&self, principal: &Principal) -> Result<Principal, Refusal> {
+        let row = self.thing_row(principal.id.as_str()).ok_or(Refusal::Unauthenticated)?;
+        Ok(self.principal_of(&self.things[row as usize], None, None))
     }
 
     /// The right to do `action` on one topic.
@@ -501,19 +520,15 @@ impl GrantTable {
         if !validity.holds_at(now) {
             return None;
         }
-        let thing = &self.things[key.thing as usize];
+        Some(self.principal_of(&self.things[key.thing as usize], Some(key.hash), validity.not_after))
+    }
+
+    fn principal_of(&self, thing: &ThingRow, key: Option<KeyHash>, not_after: Option<Timestamp>) -> Principal {
         let (namespace, name) = self.thing_name(thing);
         let grants = Span { start: thing.grants_start, len: thing.grants_len };
         let mut first_grants = [GrantRow::NONE; GRANTS_CARRIED];
         first_grants.iter_mut().zip(grants.of(&self.grants)).for_each(|(carried, grant)| *carried = *grant);
-        Some(Principal {
-            id: ThingId::trusted(namespace, name),
-            key: key.hash,
-            not_after: validity.not_after,
-            grants,
-            first_grants,
-            table: self.identity,
-        })
+        Principal { id: ThingId::trusted(namespace, name), key, not_after, grants, first_grants, table: self.identity }
     }
 
     fn key_row(&self, hash: &KeyHash) -> Option<&KeyRow> {

@@ -51,10 +51,11 @@ fn main() -> ExitCode {
 
 async fn run(program: Program) -> Result<()> {
     match program.command {
-        Command::Publish { device, content_type, qos, retain, expiry, payload } => {
+        Command::Publish { device, content_type, qos, retain, expiry, user_properties, payload } => {
             let payload = payload_of(&payload)?.into();
             let client = client(&device)?;
-            client.publish(&address(&device), Publication { content_type, qos, retain, expiry, payload }).await?;
+            let publication = Publication { content_type, qos, retain, expiry, user_properties, payload };
+            client.publish(&address(&device), publication).await?;
             client.close().await;
             Ok(())
         }
@@ -130,7 +131,7 @@ fn print(event: &Event, output: Output) {
             "{}",
             serde_json::json!({
                 "id": event.id, "topic": event.topic, "contentType": event.content_type,
-                "publisher": event.publisher, "payload": payload,
+                "publisher": event.publisher, "userProperties": event.user_properties, "payload": payload,
             })
         ),
     }

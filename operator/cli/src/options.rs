@@ -36,6 +36,9 @@ pub(crate) enum Command {
         /// How many seconds it is worth delivering
         #[arg(long, value_name = "SECONDS")]
         expiry: Option<u32>,
+        /// A name and a value that subscribers get with it; may be given more than once
+        #[arg(long = "user-property", value_name = "NAME=VALUE", value_parser = user_property)]
+        user_properties: Vec<(String, String)>,
         /// The payload; `@FILE` for a file's, `-` for standard input's
         payload: String,
     },
@@ -109,6 +112,11 @@ impl Device {
             (None, None) => self.url.clone(),
         }
     }
+}
+
+fn user_property(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn qos(text: &str) -> Result<QoS, &'static str> {

@@ -50,9 +50,11 @@ fn delivery(subtopic: &str, payload: &'static [u8]) -> Delivery {
             content_type: ContentType::parse("text/plain").unwrap(),
             protocol: Protocol::Http,
             qos: QoS::default(),
+            retain: false,
             received_at: Timestamp::from_secs(1),
             expires_in: None,
             traceparent: None,
+            extras: None,
         },
     }
 }
@@ -75,7 +77,7 @@ fn drain(queue: &DeliveryQueue) -> Vec<String> {
 #[test]
 fn a_full_queue_ends_its_subscriber_and_nobody_else() {
     let fanout = fanout(QueueLimits { deliveries_max: 2, bytes_max: 1_000 });
-    let ((slow, _), (quick, _)) = (fanout.attach(&permit("/#")), fanout.attach(&permit("/#")));
+    let ((slow, _), (quick, _)) = (fanout.attach(&permit("/#"), None), fanout.attach(&permit("/#"), None));
     for payload in [b"1", b"2", b"3", b"4"] {
         fanout.deliver(delivery("/a", payload));
         assert_eq!(drain(&quick).len(), 1);
@@ -87,7 +89,7 @@ fn a_full_queue_ends_its_subscriber_and_nobody_else() {
 #[test]
 fn a_queue_is_bounded_in_bytes_and_takes_one_large_message() {
     let fanout = fanout(QueueLimits { deliveries_max: 100, bytes_max: 4 });
-    let (queue, _) = fanout.attach(&permit(""));
+    let (queue, _) = fanout.attach(&permit(""), None);
     fanout.deliver(delivery("", b"large"));
     assert_eq!(drain(&queue), ["large"]);
     for payload in [b"ab", b"cd", b"ef"] {
@@ -99,7 +101,7 @@ fn a_queue_is_bounded_in_bytes_and_takes_one_large_message() {
 #[test]
 fn a_gap_is_told_to_everyone_once_in_a_row() {
     let fanout = fanout(QueueLimits::default());
-    let ((a, _), (b, _)) = (fanout.attach(&permit("/#")), fanout.attach(&permit("/x/+")));
+    let ((a, _), (b, _)) = (fanout.attach(&permit("/#"), None), fanout.attach(&permit("/x/+"), None));
     fanout.deliver(delivery("/x/y", b"1"));
     fanout.mark_gap();
     fanout.mark_gap();
@@ -115,9 +117,9 @@ fn the_first_and_the_last_subscriber_of_a_channel_are_told_apart() {
     let fanout = Fanout::new(QueueLimits::default(), FanoutMetrics::default(), move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
     });
-    let (first, attachment) = fanout.attach(&permit("/a"));
+    let (first, attachment) = fanout.attach(&permit("/a"), None);
     assert_eq!(attachment, Attachment::First);
-    let (second, attachment) = fanout.attach(&permit("/a"));
+    let (second, attachment) = fanout.attach(&permit("/a"), None);
     assert_eq!(attachment, Attachment::Another);
     drop(first);
     assert_eq!((abandoned.load(Ordering::Relaxed), fanout.len()), (0, 1));
@@ -129,7 +131,7 @@ fn the_first_and_the_last_subscriber_of_a_channel_are_told_apart() {
 #[tokio::test]
 async fn a_waiting_reader_is_woken() {
     let fanout = fanout(QueueLimits::default());
-    let (mut queue, _) = fanout.attach(&permit("/#"));
+    let (mut queue, _) = fanout.attach(&permit("/#"), None);
     let waiting = tokio::spawn(async move { queue.next().await });
     fanout.deliver(delivery("/a", b"1"));
     let event = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
@@ -150,7 +152,7 @@ proptest! {
         let fanout = fanout(QueueLimits::default());
         let permits: Vec<FilterPermit> =
             filters.into_iter().map(|(levels, rest)| permit(&(suffix(levels) + if rest { "/#" } else { "" }))).collect();
-        let mut queues: Vec<_> = permits.iter().map(|permit| (permit, fanout.attach(permit).0)).collect();
+        let mut queues: Vec<_> = permits.iter().map(|permit| (permit, fanout.attach(permit, None).0)).collect();
         if dropped < queues.len() {
             queues.remove(dropped);
         }
@@ -163,4 +165,48 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_group_shares_what_it_receives_and_nobody_else_has_less_of_it() {
+    let fanout = fanout(QueueLimits::default());
+    let group = || Some(GroupName::new("workers"));
+    let join = |filter: &str| fanout.attach(&permit(filter), group()).0;
+    let (first, second, other) = (join("/#"), join("/#"), join("/x/#"));
+    let alone = fanout.attach(&permit("/#"), None).0;
+    for payload in [b"1", b"2", b"3", b"4"] {
+        fanout.deliver(delivery("/x", payload));
+    }
+    assert_eq!((drain(&first), drain(&second)), (vec!["1".into(), "3".into()], vec!["2".into(), "4".into()]));
+    assert_eq!(drain(&other), ["1", "2", "3", "4"], "another filter is another group");
+    assert_eq!(drain(&alone), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn what_a_member_of_a_group_leaves_unread_is_for_the_others() {
+    let fanout = fanout(QueueLimits::default());
+    let join = || fanout.attach(&permit("/#"), Some(GroupName::new("workers"))).0;
+    let (first, second) = (join(), join());
+    for payload in [b"1", b"2"] {
+        fanout.deliver(delivery("/x", payload));
+    }
+    drop(first);
+    assert_eq!(drain(&second), ["2", "1"]);
+    drop(second);
+    assert!(fanout.is_empty() && fanout.channels().is_empty());
+    let third = join();
+    fanout.deliver(delivery("/x", b"3"));
+    assert_eq!(drain(&third), ["3"]);
+}
+
+#[test]
+fn who_is_away_or_full_is_passed_over_as_long_as_another_is_not() {
+    let fanout = fanout(QueueLimits { deliveries_max: 2, bytes_max: 1_000 });
+    let join = || fanout.attach(&permit("/#"), Some(GroupName::new("workers"))).0;
+    let (away, here) = (join(), join());
+    away.rest().set(true);
+    for payload in [b"1", b"2", b"3"] {
+        fanout.deliver(delivery("/x", payload));
+    }
+    assert_eq!((drain(&away), drain(&here)), (vec!["3".into()], vec!["1".into(), "2".into()]));
 }

@@ -1,11 +1,12 @@
 //! Packets, of all versions in one type each: what a version cannot say is not encoded in it.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::frame::PacketType;
-use crate::property::Properties;
+use crate::property::{Properties, Property};
 use crate::reason::Reason;
 use crate::text::Text;
 
@@ -125,6 +126,18 @@ impl Packet {
             Self::Disconnect(end) => Some(&mut end.properties),
             Self::Auth(auth) => Some(&mut auth.properties),
         }
+    }
+}
+
+impl Will {
+    /// How long after the end of the connection it is to be published, unless the session is resumed before.
+    //= MQTT-3.1.3-9
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        let seconds = self
+            .properties
+            .find(|property| if let Property::WillDelayInterval(seconds) = property { Some(seconds) } else { None });
+        Duration::from_secs(seconds.unwrap_or_default().into())
     }
 }
 

@@ -132,6 +132,12 @@ impl Properties {
         Ok(properties)
     }
 
+    /// Those of a message, from a block that was kept of it; nothing when it is none.
+    #[must_use]
+    pub fn of_message(block: Bytes) -> Option<Self> {
+        Self::check(block, Holder::Packet(PacketType::Publish), false).ok()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

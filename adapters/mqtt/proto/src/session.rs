@@ -124,6 +124,8 @@ pub struct Accepted {
     pub state: Option<State>,
     /// The identifier that it gets, where it said none.
     pub client_id: Option<Text>,
+    /// Whether its session ends with its connection, whatever it asks for: there is no room for more.
+    pub ends_with_connection: bool,
 }
 
 /// What is left of a session when its connection is over.
@@ -167,6 +169,8 @@ pub struct Session {
     phase: Phase,
     version: Version,
     output: VecDeque<Output>,
+    /// Bytes of what is published in it.
+    output_bytes: usize,
     /// What came before it was decided whether the client is let in.
     early: Vec<Packet>,
     last_ticket: u64,
@@ -191,6 +195,7 @@ impl Session {
             phase: Phase::Silent { until: now + limits.connect_within },
             version: Version::V3_1_1,
             output: VecDeque::new(),
+            output_bytes: 0,
             early: Vec::new(),
             last_ticket: 0,
             silence_max: None,
@@ -220,6 +225,12 @@ impl Session {
         }
     }
 
+    /// Whether it is over: what is still to be sent are its last words.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
     /// Whether a packet of the client can be handled now; else it should be left unread.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -236,6 +247,12 @@ impl Session {
         self.state.filters().map(|(filter, _)| filter)
     }
 
+    /// Messages of QoS 1 and 2 that the client does not have yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state.waiting()
+    }
+
     /// What was not sent to the client.
     #[must_use]
     pub const fn dropped(&self) -> Dropped {
@@ -244,7 +261,11 @@ impl Session {
 
     /// What the caller is to do next.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
+        let output = self.output.pop_front();
+        if let Some(Output::Send(Packet::Publish(publish))) = &output {
+            self.output_bytes -= publish.payload.len();
+        }
+        output
     }
 
     /// When [`Session::handle_timeout`] is to be called.
@@ -366,6 +387,9 @@ impl Session {
         let session_present = accepted.state.is_some();
         self.state = accepted.state.unwrap_or_default();
         self.will.clone_from(&connect.will);
+        if accepted.ends_with_connection {
+            self.limits.session_expiry_max = 0;
+        }
         let mut said = self.take_up(&connect);
         if let Some(client_id) = accepted.client_id {
             said.push(Property::AssignedClientIdentifier(client_id));
@@ -455,7 +479,8 @@ impl Session {
         self.close();
     }
 
-    /// What is left of the session.
+    /// What is left of the session. What was being published is best settled before: then it is known which messages of
+    /// QoS 2 were taken.
     #[must_use]
     pub fn into_ended(mut self) -> Ended {
         for exchange in &mut self.state.in_flight {
@@ -506,6 +531,9 @@ impl Session {
             if is_too_large(&packet) {
                 return self.close();
             }
+        }
+        if let Packet::Publish(publish) = &packet {
+            self.output_bytes += publish.payload.len();
         }
         self.output.push_back(Output::Send(packet));
     }

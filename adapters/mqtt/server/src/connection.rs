@@ -1,99 +1,78 @@
 //! One connection: reads packets into the session, does what the session asks, and writes what it says.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use futures_util::future::{AbortHandle, abortable};
+use bytes::{Buf, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidegate_bridge::{BoxFuture, Delivery, Draft, Presence, Scope, Subscription, SubscriptionEvent};
-use tidegate_model::{
-    Credential, MessageId, Permit, Principal, Protocol, QoS as MessageQoS, Refusal, Topic, TopicFilter,
-};
+use tidegate_bridge::{BoxFuture, GroupName, Presence, Subscription};
+use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
 use tidegate_mqtt_proto::{
-    Accepted, Connect, Delivery as Sent, Message, Output, Packet, PacketId, Properties, Property, Publish, QoS, Reason,
-    Sender, Session, Shared, Text, Ticket, Wanted, Will, decode, encode, shared, split,
+    Accepted, Connect, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket, Wanted,
+    decode, encode, shared, split,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::MqttFace;
 use crate::answer;
-use crate::presence::Place;
+use crate::listeners::{Listeners, News};
+use crate::message::of_delivery;
+use crate::metrics::{Counted, Depth};
+use crate::publish::message_id;
+use crate::sessions::{Away, Holder, sleep_until};
+use crate::{MqttFace, now};
 
 /// How long a connection that we end may take to read our last words.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long messages of a client that left may take to be confirmed.
 const FINISH_MAX: Duration = Duration::from_secs(30);
+/// The same where another connection waits for the session.
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// A buffer that is larger than this is given back when it is empty.
 const IDLE_BYTES_MAX: usize = 1_024;
-/// Copies of messages that more than one filter matches, and that are still to come by the other filters.
-const COPIES_MAX: usize = 1_024;
+/// Bytes that wait to be written before the session is asked for more, and the client for more.
+const OUTPUT_BYTES_HIGH: usize = 64 * 1_024;
 
 /// What was waited for.
 enum Done {
-    Login(Box<Connect>, Result<Principal, Refusal>),
+    Login(Box<Connect>, Result<Box<Welcome>, Refusal>),
     Published(Ticket, Result<(), Refusal>),
     Subscribed(Ticket, Vec<(Wanted, Result<Subscription, Refusal>)>),
-    Event(Box<Heard>),
-    /// Of a subscription that was given up meanwhile.
-    Nothing,
 }
 
-/// A subscription, and what it tells.
-struct Heard {
-    filter: Text,
-    subscription: Subscription,
-    event: SubscriptionEvent,
-}
-
-/// A subscription that is being listened to.
-struct Listening {
-    scope: Scope,
-    /// The channel as the client wrote it, so that its own filter matches what it gets.
-    channel: String,
-    stop: AbortHandle,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.stop.abort();
-    }
+/// A client that may come in, and what there is of its session.
+struct Welcome {
+    presence: Presence,
+    holder: Holder,
+    /// The name that it gets, where it says none.
+    assigned: Option<Text>,
+    away: Option<Away>,
 }
 
 /// A client that is let in.
 struct Client {
     presence: Presence,
-    place: Place,
+    holder: Holder,
+    depth: Depth,
+    _counted: Counted,
 }
 
 pub(crate) struct Connection<Io> {
     face: Arc<MqttFace>,
-    io: Io,
+    reader: ReadHalf<Io>,
+    writer: WriteHalf<Io>,
     session: Session,
     input: BytesMut,
     output: BytesMut,
+    /// Whether something was written that may not be on its way yet.
+    is_unflushed: bool,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
-    client: Option<Client>,
-    listening: BTreeMap<Text, Listening>,
-    /// How many copies of a message are still to come by other filters.
-    copies: HashMap<MessageId, usize>,
-    /// What this client published lately, where it does not want that back.
-    own: Option<VecDeque<MessageId>>,
+    client: Option<Box<Client>>,
+    listeners: Listeners,
     is_closing: bool,
-}
-
-#[expect(clippy::disallowed_methods, reason = "the face is a driver: it has the clock of its sessions")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
-fn message_id() -> MessageId {
-    MessageId::parse(&Uuid::now_v7().to_string()).expect("a UUID has 36 characters")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the clients that do not")]
@@ -107,73 +86,73 @@ where
 {
     pub(crate) fn new(face: Arc<MqttFace>, io: Io) -> Self {
         let session = Session::new(face.limits, now().into_std());
+        let (reader, writer) = tokio::io::split(io);
         Self {
             face,
-            io,
+            reader,
+            writer,
             session,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            is_unflushed: false,
             work: FuturesUnordered::new(),
             client: None,
-            listening: BTreeMap::new(),
-            copies: HashMap::new(),
-            own: None,
+            listeners: Listeners::default(),
             is_closing: false,
         }
     }
 
-    pub(crate) async fn run(mut self) {
-        let ended_by_peer = self.serve().await;
-        self.listening.clear();
-        if !ended_by_peer {
-            // Without this, a reset could overtake our last words.
-            let _ = tokio::time::timeout(LINGER, self.linger()).await;
-        }
-        let Self { face, session, client, mut work, .. } = self;
-        let Some(Client { presence, place }) = client else { return };
-        face.metrics.connections.dec();
-        drop(place);
-        // A client may go as soon as it has sent its last message.
-        let finish = async { while work.next().await.is_some() {} };
-        if tokio::time::timeout(FINISH_MAX, finish).await.is_err() {
-            tracing::warn!("messages of a client that left were not confirmed in time");
-        }
-        if let Some(will) = session.into_ended().will {
-            publish_will(&face, presence.principal(), will).await;
-        }
-    }
-
-    async fn linger(&mut self) {
-        if self.io.shutdown().await.is_err() {
-            return;
-        }
-        let mut rest = [0; 512];
-        while self.io.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+    pub(crate) async fn run(mut self, half_open: SemaphorePermit<'_>) {
+        let ended_by_peer = self.serve(half_open).await;
+        let Self { face, mut session, client, work, listeners, reader, writer, output, .. } = self;
+        let last_words = async {
+            // Without this, a reset could overtake them.
+            if !ended_by_peer {
+                let _ = tokio::time::timeout(LINGER, linger(reader, writer, &output)).await;
+            }
+        };
+        let leave = async {
+            finish(&face, &mut session, work, client.as_deref()).await;
+            let Some(client) = client else { return };
+            let Client { holder, .. } = *client;
+            holder.leave(&face, session.into_ended(), listeners).await;
+        };
+        tokio::join!(last_words, leave);
     }
 
     /// Until either side ends it; whether that was the peer.
-    async fn serve(&mut self) -> bool {
+    async fn serve(&mut self, half_open: SemaphorePermit<'_>) -> bool {
+        let mut half_open = Some(half_open);
         let face = Arc::clone(&self.face);
         let mut leaving = std::pin::pin!(departure(&face).fuse());
         loop {
-            if self.act().await.is_err() {
-                return true;
-            }
+            self.act();
             if self.is_closing {
                 return false;
             }
             let timeout = self.session.poll_timeout().map(Instant::from_std);
-            let is_ready = self.session.is_ready();
+            let is_ready = self.session.is_ready() && self.output.len() < OUTPUT_BYTES_HIGH;
+            let to_write = !self.output.is_empty() || self.is_unflushed;
             tokio::select! {
                 biased;
                 () = &mut leaving => self.session.end(Reason::ServerShuttingDown, None),
                 () = lost(&mut self.client) => self.withdrawn(),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.handle_done(done),
                 () = sleep_until(timeout) => self.session.handle_timeout(now().into_std()),
-                read = self.io.read_buf(&mut self.input), if is_ready => match read {
-                    Ok(count) if count > 0 => {}
+                written = write(&mut self.writer, &mut self.output, &mut self.is_unflushed), if to_write => {
+                    match written {
+                        Ok(count) => self.face.metrics.sent.count_bytes(count),
+                        Err(_gone) => return true,
+                    }
+                }
+                read = self.reader.read_buf(&mut self.input), if is_ready => match read {
+                    Ok(count) if count > 0 => self.face.metrics.received.count_bytes(count),
                     Ok(_) | Err(_) => return true,
                 },
+                news = self.listeners.next() => self.handle_news(news),
+            }
+            if self.client.is_some() {
+                drop(half_open.take());
             }
             self.take_in();
         }
@@ -188,7 +167,7 @@ where
             match packet {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
-                    self.face.metrics.received(packet.kind());
+                    self.face.metrics.received.count(&packet);
                     self.session.handle_packet(packet, now().into_std());
                 }
                 Err(error) => {
@@ -202,37 +181,36 @@ where
         }
     }
 
-    /// Does what the session asks, and writes what it says in one go.
-    async fn act(&mut self) -> std::io::Result<()> {
+    /// Does what the session asks, as long as there is room for what it says; all of it when it is over.
+    fn act(&mut self) {
         let before = self.session.dropped();
-        while let Some(output) = self.session.poll_output() {
+        while (self.output.len() < OUTPUT_BYTES_HIGH || self.session.is_over())
+            && let Some(output) = self.session.poll_output()
+        {
             match output {
                 Output::Send(packet) => self.say(&packet),
                 Output::Login(connect) => self.login(connect),
                 Output::Publish(ticket, publish) => self.publish(ticket, publish),
                 Output::Subscribe(ticket, wanted) => self.subscribe(ticket, wanted),
                 Output::Unsubscribe(ticket, filters) => {
-                    filters.iter().for_each(|filter| drop(self.listening.remove(filter)));
+                    filters.iter().for_each(|filter| self.listeners.unlisten(filter));
                     self.session.unsubscribed(ticket, Ok(()));
                 }
                 Output::Close => self.is_closing = true,
             }
         }
         self.face.metrics.dropped(before, self.session.dropped());
-        if !self.output.is_empty() {
-            self.io.write_all(&self.output).await?;
-            self.io.flush().await?;
-            self.output.clear();
-            if self.output.capacity() > IDLE_BYTES_MAX {
-                self.output = BytesMut::new();
-            }
+        if let Some(client) = &mut self.client {
+            client.depth.set(self.session.waiting());
         }
-        Ok(())
+        if self.output.is_empty() && self.output.capacity() > IDLE_BYTES_MAX {
+            self.output = BytesMut::new();
+        }
     }
 
     fn say(&mut self, packet: &Packet) {
         match encode(packet, self.session.version(), &mut self.output) {
-            Ok(()) => self.face.metrics.sent(packet.kind()),
+            Ok(()) => self.face.metrics.sent.count(packet),
             Err(error) => {
                 tracing::error!(%error, "a packet cannot be written");
                 self.is_closing = true;
@@ -243,8 +221,8 @@ where
     fn login(&mut self, connect: Box<Connect>) {
         let face = Arc::clone(&self.face);
         self.work.push(Box::pin(async move {
-            let outcome = authenticate(&face, &connect).await;
-            Done::Login(connect, outcome)
+            let outcome = welcome(&face, &connect).await;
+            Done::Login(connect, outcome.map(Box::new))
         }));
     }
 
@@ -252,28 +230,20 @@ where
         let Some(client) = &self.client else { return };
         let (face, principal) = (Arc::clone(&self.face), client.presence.principal().clone());
         let id = message_id();
-        if let Some(own) = &mut self.own {
-            own.push_back(id.clone());
-            if own.len() > COPIES_MAX {
-                own.pop_front();
-            }
-        }
+        self.listeners.remember_own(&id);
         self.work.push(Box::pin(async move {
-            let outcome = publish_one(&face, &principal, id, publish).await;
+            let outcome = face.publish(&principal, id, publish).await;
             Done::Published(ticket, outcome)
         }));
     }
 
     fn subscribe(&mut self, ticket: Ticket, wanted: Vec<Wanted>) {
         let Some(client) = &self.client else { return };
-        let (face, principal) = (Arc::clone(&self.face), client.presence.principal().clone());
+        let (face, absent) = (Arc::clone(&self.face), client.holder.absent.clone());
         self.work.push(Box::pin(async move {
             let mut outcomes = Vec::with_capacity(wanted.len());
             for one in wanted {
-                let outcome = match TopicFilter::parse_mqtt(one.filter.as_str(), &face.topic) {
-                    Ok(filter) => face.bridge.subscribe(&principal, filter, Protocol::Mqtt).await,
-                    Err(refusal) => Err(refusal),
-                };
+                let outcome = subscribe(&face, &absent, one.filter.as_str()).await;
                 outcomes.push((one, outcome));
             }
             Done::Subscribed(ticket, outcomes)
@@ -283,48 +253,63 @@ where
     fn handle_done(&mut self, done: Done) {
         match done {
             Done::Login(connect, outcome) => self.decide(&connect, outcome),
-            Done::Published(ticket, outcome) => {
-                let why = outcome.as_ref().err().map(ToString::to_string);
-                let verdict = outcome.map_err(|refusal| answer::of_publish(&refusal));
-                self.session.settle(ticket, verdict, why.as_deref());
-            }
+            Done::Published(ticket, outcome) => settle(&mut self.session, ticket, outcome),
             Done::Subscribed(ticket, outcomes) => self.granted(ticket, outcomes),
-            Done::Event(heard) => self.handle_event(*heard),
-            Done::Nothing => {}
         }
     }
 
-    fn decide(&mut self, connect: &Connect, outcome: Result<Principal, Refusal>) {
-        let principal = match outcome {
-            Ok(principal) => principal,
+    fn decide(&mut self, connect: &Connect, outcome: Result<Box<Welcome>, Refusal>) {
+        let welcome = match outcome {
+            Ok(welcome) => *welcome,
             Err(refusal) => {
                 let why = refusal.to_string();
                 return self.session.refuse(answer::of_connect(&refusal), Some(&why));
             }
         };
-        let assigned = connect.client_id.is_empty().then(assigned_client_id);
-        let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.clone());
-        let place = self.face.presences.take(principal.thing().clone(), client_id);
-        let presence = self.face.bridge.presence(principal);
-        self.client = Some(Client { presence, place });
-        self.face.metrics.connections.inc();
-        self.session.accept(Accepted { state: None, client_id: assigned }, now().into_std());
+        let Welcome { presence, holder, assigned, away } = welcome;
+        let mut state = None;
+        if let Some(Away { state: kept, listeners, will, .. }) = away {
+            //= MQTT-3.1.2-4
+            //= MQTT-3.1.2-5
+            if connect.clean_start {
+                // That session ends here.
+                if let Some((will, _)) = will {
+                    let (face, absent) = (Arc::clone(&self.face), holder.absent.clone());
+                    tokio::spawn(async move { face.publish_will(&absent, will).await });
+                }
+            } else {
+                listeners.rest(false);
+                self.listeners = listeners;
+                state = Some(kept);
+            }
+        }
+        let ends_with_connection = !self.face.sessions.has_room(holder.absent.thing());
+        let (depth, counted) = (self.face.metrics.depth(), self.face.metrics.connection());
+        self.client = Some(Box::new(Client { presence, holder, depth, _counted: counted }));
+        let accepted = Accepted { state, client_id: assigned, ends_with_connection };
+        self.session.accept(accepted, now().into_std());
     }
 
     fn granted(&mut self, ticket: Ticket, outcomes: Vec<(Wanted, Result<Subscription, Refusal>)>) {
-        let mut reasons = Vec::with_capacity(outcomes.len());
-        let mut why = None;
+        let (mut reasons, mut why, mut wants_retained) = (Vec::with_capacity(outcomes.len()), None, Vec::new());
         for (wanted, outcome) in outcomes {
-            let is_shared = !matches!(shared(wanted.filter.as_str()), Shared::No);
             reasons.push(match outcome {
                 Ok(subscription) => {
-                    if wanted.options.no_local {
-                        self.own.get_or_insert_default();
+                    let Wanted { filter, options, is_new } = wanted;
+                    self.listeners.listen(filter.clone(), subscription, options.no_local);
+                    //= MQTT-3.3.1-9
+                    //= MQTT-3.3.1-10
+                    //= MQTT-3.3.1-11
+                    let is_asked = match options.retain_handling {
+                        RetainHandling::Send => true,
+                        RetainHandling::SendIfNew => is_new,
+                        RetainHandling::DoNotSend => false,
+                    };
+                    if is_asked && matches!(shared(filter.as_str()), Shared::No) {
+                        wants_retained.push(filter);
                     }
-                    self.listen(wanted.filter, subscription);
-                    Ok(wanted.options.qos)
+                    Ok(options.qos)
                 }
-                Err(_) if is_shared => Err(Reason::SharedSubscriptionsNotSupported),
                 Err(refusal) => {
                     why = why.or_else(|| Some(refusal.to_string()));
                     Err(answer::of_subscribe(&refusal))
@@ -332,86 +317,140 @@ where
             });
         }
         self.session.subscribed(ticket, reasons, why.as_deref());
-    }
-
-    fn listen(&mut self, filter: Text, subscription: Subscription) {
-        let scope = subscription.scope();
-        let channel = filter.as_str().split('/').nth(1).unwrap_or_default().to_owned();
-        let stop = self.next_event(filter.clone(), subscription);
-        // One that was there before ends with this.
-        self.listening.insert(filter, Listening { scope, channel, stop });
-    }
-
-    fn next_event(&mut self, filter: Text, mut subscription: Subscription) -> AbortHandle {
-        let next = async move {
-            let event = subscription.next().await;
-            Done::Event(Box::new(Heard { filter, subscription, event }))
-        };
-        let (next, stop) = abortable(next);
-        self.work.push(Box::pin(next.map(|done| done.unwrap_or(Done::Nothing))));
-        stop
-    }
-
-    fn handle_event(&mut self, heard: Heard) {
-        let Heard { filter, subscription, event } = heard;
-        if !self.listening.contains_key(&filter) {
-            return;
+        for filter in wants_retained {
+            self.send_retained(&filter);
         }
-        match event {
-            SubscriptionEvent::Delivery(delivery) => self.deliver(&filter, &delivery),
-            // MQTT has no word for it; the next message shows that the client is served again.
-            SubscriptionEvent::Gap => {}
-            SubscriptionEvent::Ended(tidegate_bridge::SubscriptionEnd::Revoked) => return self.withdrawn(),
-            SubscriptionEvent::Ended(tidegate_bridge::SubscriptionEnd::Overrun) => {
-                return self.session.end(Reason::QuotaExceeded, Some("messages were not taken in time"));
+    }
+
+    /// Sends what is kept of what a filter matches.
+    fn send_retained(&mut self, filter: &Text) {
+        let Some(client) = &self.client else { return };
+        let Ok(parsed) = TopicFilter::parse_mqtt(filter.as_str(), &self.face.topic) else { return };
+        // A right that is gone by now ends the connection anyway.
+        let kept = self.face.bridge.retained(&client.holder.absent, parsed).unwrap_or_default();
+        let (today, now) = (self.face.bridge.now(), now().into_std());
+        for delivery in kept {
+            if let Some(message) = of_delivery(&delivery, filter, today, now) {
+                self.session.deliver_retained(message, filter, now);
             }
         }
-        let stop = self.next_event(filter.clone(), subscription);
-        if let Some(listening) = self.listening.get_mut(&filter) {
-            listening.stop = stop;
-        }
     }
 
-    /// Hands the session one copy of a message, whichever of its filters brings it first.
-    fn deliver(&mut self, first: &Text, delivery: &Arc<Delivery>) {
-        let message = &delivery.message;
-        if let Some(left) = self.copies.get_mut(&message.id) {
-            *left -= 1;
-            if *left == 0 {
-                self.copies.remove(&message.id);
+    fn handle_news(&mut self, news: News) {
+        match news {
+            News::Message { delivery, first, matched, is_own } => {
+                let now = now().into_std();
+                if let Some(message) = of_delivery(&delivery, &first, self.face.bridge.now(), now) {
+                    self.session.deliver(message, &matched, is_own, now);
+                }
             }
-            return;
+            News::Revoked(filter) => {
+                self.session.revoke(&filter);
+                self.withdrawn();
+            }
+            News::Overrun(filter) => {
+                self.session.revoke(&filter);
+                self.session.end(Reason::QuotaExceeded, Some("messages were not taken in time"));
+            }
+            News::Nothing => {}
         }
-        let matched = self.listening.iter().filter(|(_, listening)| listening.scope.matches(delivery));
-        let matched: Vec<Text> = matched.map(|(filter, _)| filter.clone()).collect();
-        if matched.len() > 1 && self.copies.len() < COPIES_MAX {
-            self.copies.insert(message.id.clone(), matched.len() - 1);
-        }
-        let Some(listening) = self.listening.get(first) else { return };
-        let suffix = delivery.subtopic.text().map(|text| format!("/{text}")).unwrap_or_default();
-        let topic = format!("channels/{}/messages{suffix}", listening.channel);
-        let Ok(topic) = Text::try_from(topic.as_str()) else { return };
-        let left = message.expires_in.map(|span| {
-            let age = self.face.bridge.now().saturating_since(message.received_at);
-            now().into_std() + span.saturating_sub(age)
-        });
-        let content_type = Text::try_from(message.content_type.as_str()).ok().map(Property::ContentType);
-        let said = Message {
-            topic,
-            payload: message.payload.clone(),
-            qos: qos(message.qos),
-            retain: false,
-            properties: content_type.into_iter().collect(),
-            expires: left,
-        };
-        let is_own = self.own.as_ref().is_some_and(|own| own.contains(&message.id));
-        self.session.deliver(said, &matched, is_own, now().into_std());
     }
 
     fn withdrawn(&mut self) {
-        let taken = self.client.as_mut().is_some_and(|client| client.place.is_taken());
+        let taken = self.client.as_ref().is_some_and(|client| client.holder.place.is_taken());
         let reason = if taken { Reason::SessionTakenOver } else { Reason::NotAuthorized };
         self.session.end(reason, (!taken).then_some("access withdrawn"));
+    }
+}
+
+/// Writes a piece of the output, or sees to it that what was written is on its way; how many bytes were taken. Nothing is
+/// lost when the future is dropped.
+async fn write<Io>(writer: &mut WriteHalf<Io>, output: &mut BytesMut, is_unflushed: &mut bool) -> std::io::Result<usize>
+where
+    Io: AsyncWrite,
+{
+    if output.is_empty() {
+        writer.flush().await?;
+        *is_unflushed = false;
+        return Ok(0);
+    }
+    let count = writer.write(output).await?;
+    if count == 0 {
+        return Err(std::io::ErrorKind::WriteZero.into());
+    }
+    output.advance(count);
+    *is_unflushed = true;
+    Ok(count)
+}
+
+/// Writes what is left, and waits until the other side closes too.
+async fn linger<Io>(mut reader: ReadHalf<Io>, mut writer: WriteHalf<Io>, output: &[u8])
+where
+    Io: AsyncRead + AsyncWrite,
+{
+    if writer.write_all(output).await.is_err() || writer.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = [0; 512];
+    while reader.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+}
+
+/// Waits until what a client that left has under way is done: it may go as soon as it has sent its last message.
+async fn finish(
+    face: &Arc<MqttFace>,
+    session: &mut Session,
+    mut work: FuturesUnordered<BoxFuture<'static, Done>>,
+    client: Option<&Client>,
+) {
+    let is_awaited = client.is_some_and(|client| client.holder.place.is_taken());
+    let all = async {
+        while let Some(done) = work.next().await {
+            match done {
+                Done::Published(ticket, outcome) => settle(session, ticket, outcome),
+                // It came to be let in, and went before it was: its session stays as it was.
+                Done::Login(_, Ok(welcome)) => {
+                    let Welcome { holder, away, .. } = *welcome;
+                    if let Some(away) = away {
+                        holder.keep(face, away);
+                    }
+                }
+                Done::Login(_, Err(_)) | Done::Subscribed(..) => {}
+            }
+        }
+    };
+    if tokio::time::timeout(if is_awaited { HAND_OVER_MAX } else { FINISH_MAX }, all).await.is_err() {
+        tracing::warn!("messages of a client that left were not confirmed in time");
+    }
+}
+
+fn settle(session: &mut Session, ticket: Ticket, outcome: Result<(), Refusal>) {
+    let why = outcome.as_ref().err().map(ToString::to_string);
+    session.settle(ticket, outcome.map_err(|refusal| answer::of_publish(&refusal)), why.as_deref());
+}
+
+/// Lets a client in, with what another connection, or nobody, has of its session.
+async fn welcome(face: &Arc<MqttFace>, connect: &Connect) -> Result<Welcome, Refusal> {
+    let principal = face.authenticate(connect).await?;
+    let absent = face.bridge.absent(&principal)?;
+    let assigned = connect.client_id.is_empty().then(assigned_client_id);
+    let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.clone());
+    let (place, state) = face.sessions.take(principal.thing().clone(), client_id);
+    let away = match state {
+        Some(state) => state.await.ok().flatten(),
+        None => None,
+    };
+    let presence = face.bridge.presence(principal);
+    Ok(Welcome { presence, holder: Holder { place, absent }, assigned, away })
+}
+
+async fn subscribe(face: &MqttFace, absent: &Principal, filter: &str) -> Result<Subscription, Refusal> {
+    let parse = |filter| TopicFilter::parse_mqtt(filter, &face.topic);
+    match shared(filter) {
+        //= MQTT-4.8.2-1
+        Shared::Of { group, filter } => {
+            face.bridge.subscribe_shared(absent, parse(filter)?, GroupName::new(group), Protocol::Mqtt).await
+        }
+        Shared::No | Shared::Malformed => face.bridge.subscribe(absent, parse(filter)?, Protocol::Mqtt).await,
     }
 }
 
@@ -420,104 +459,12 @@ async fn departure(face: &MqttFace) {
     tokio::time::sleep(face.departures.turn_of_one().await).await;
 }
 
-/// Waits until the client's right, or its place, is gone.
-async fn lost(client: &mut Option<Client>) {
-    let Some(Client { presence, place }) = client else { return std::future::pending().await };
+/// Waits until the client's right, or its session, is gone.
+async fn lost(client: &mut Option<Box<Client>>) {
+    let Some(client) = client else { return std::future::pending().await };
+    let Client { presence, holder, .. } = &mut **client;
     tokio::select! {
         () = presence.revoked() => {}
-        () = place.taken() => {}
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-const fn qos(qos: MessageQoS) -> QoS {
-    match qos {
-        MessageQoS::AtMostOnce => QoS::AtMostOnce,
-        MessageQoS::AtLeastOnce => QoS::AtLeastOnce,
-        MessageQoS::ExactlyOnce => QoS::ExactlyOnce,
-    }
-}
-
-const fn message_qos(qos: QoS) -> MessageQoS {
-    match qos {
-        QoS::AtMostOnce => MessageQoS::AtMostOnce,
-        QoS::AtLeastOnce => MessageQoS::AtLeastOnce,
-        QoS::ExactlyOnce => MessageQoS::ExactlyOnce,
-    }
-}
-
-/// Who the client is; and whether it may have the will that it wants.
-async fn authenticate(face: &MqttFace, connect: &Connect) -> Result<Principal, Refusal> {
-    let (Some(user), Some(password)) = (&connect.user_name, &connect.password) else {
-        return Err(Refusal::Unauthenticated);
-    };
-    let credential = Credential::ThingKey { thing: user.as_str(), key: &password.0 };
-    let principal = face.bridge.authenticate(&credential).await?;
-    if let Some(will) = &connect.will {
-        let topic = Topic::parse_mqtt(will.topic.as_str(), &face.topic)?;
-        let permit = face.bridge.permit(&principal, topic)?;
-        let content_type = content_type(&will.properties);
-        face.bridge.admit(&permit, content_type.as_ref().map(Text::as_str), Some(will.payload.len() as u64))?;
-    }
-    Ok(principal)
-}
-
-fn content_type(properties: &Properties) -> Option<Text> {
-    properties.find(|property| if let Property::ContentType(text) = property { Some(text) } else { None })
-}
-
-fn expiry(properties: &Properties) -> Option<Duration> {
-    let seconds = properties
-        .find(|property| if let Property::MessageExpiryInterval(seconds) = property { Some(seconds) } else { None });
-    seconds.map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-async fn publish_one(face: &MqttFace, principal: &Principal, id: MessageId, publish: Publish) -> Result<(), Refusal> {
-    let prepared = prepare(face, principal, id, publish);
-    let (permit, draft) = prepared.inspect_err(|refusal| face.bridge.count_refused_publish(Protocol::Mqtt, refusal))?;
-    face.bridge.publish(principal, permit, draft).await.map(drop)
-}
-
-fn prepare(
-    face: &MqttFace,
-    principal: &Principal,
-    id: MessageId,
-    publish: Publish,
-) -> Result<(Permit, Draft), Refusal> {
-    let topic = Topic::parse_mqtt(publish.topic.as_str(), &face.topic)?;
-    let permit = face.bridge.permit(principal, topic)?;
-    let bytes = publish.payload.len() as u64;
-    let content_type = content_type(&publish.properties);
-    let content_type = face.bridge.admit(&permit, content_type.as_ref().map(Text::as_str), Some(bytes))?;
-    let draft = Draft {
-        id,
-        payload: publish.payload,
-        content_type,
-        protocol: Protocol::Mqtt,
-        qos: message_qos(publish.delivery.qos()),
-        expires_in: expiry(&publish.properties),
-        traceparent: None,
-    };
-    Ok((permit, draft))
-}
-
-async fn publish_will(face: &MqttFace, principal: &Principal, will: Will) {
-    let Will { qos, retain, properties, topic, payload } = will;
-    // Nobody waits for its acknowledgement, so any name will do.
-    let name = PacketId::new(1).expect("1 is not 0");
-    let delivery = match qos {
-        QoS::AtMostOnce => Sent::AtMostOnce,
-        QoS::AtLeastOnce => Sent::AtLeastOnce { id: name, dup: false },
-        QoS::ExactlyOnce => Sent::ExactlyOnce { id: name, dup: false },
-    };
-    let publish = Publish { delivery, retain, topic, properties, payload };
-    if let Err(refusal) = publish_one(face, principal, message_id(), publish).await {
-        tracing::debug!(%refusal, "a will is not published");
+        () = holder.place.taken() => {}
     }
 }

@@ -1,11 +1,15 @@
 //! The MQTT face: bytes of a connection to a session, and what the session asks to the bridge.
 //!
-//! One task owns one connection and its session. Must not know a broker, and must not decide what MQTT allows.
+//! One task owns one connection and its session; one keeps each session whose client is away. Must not know a broker, and
+//! must not decide what MQTT allows.
 
 mod answer;
 mod connection;
+mod listeners;
+mod message;
 mod metrics;
-mod presence;
+mod publish;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -14,35 +18,43 @@ use tidegate_bridge::{Bridge, DeparturePace, Departures};
 use tidegate_model::TopicLimits;
 use tidegate_mqtt_proto::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use metrics::Metrics;
-use presence::Presences;
+use sessions::Sessions;
 
 /// Serves devices over MQTT 5.0, 3.1.1 and 3.1.
 ///
-/// Not kept so far: retained messages, sessions beyond their connection, and shared subscriptions; each is said where the
-/// version can say it.
+/// Sessions whose clients are away are kept in the memory of this process.
 pub struct MqttFace {
     bridge: Arc<Bridge>,
     limits: Limits,
     topic: TopicLimits,
     departures: Arc<Departures>,
-    presences: Arc<Presences>,
+    sessions: Arc<Sessions>,
+    /// Room for connections that are not let in yet.
+    half_open: Semaphore,
     metrics: Metrics,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the face is a driver: it has the clock of its sessions")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 impl MqttFace {
-    /// A face in front of `bridge`, its metrics in `registry`.
+    /// A face in front of `bridge`, its metrics in `registry`. So many connections may wait at once to be let in; more are
+    /// closed.
     #[must_use]
-    pub fn new(bridge: Arc<Bridge>, limits: Limits, registry: &mut Registry) -> Arc<Self> {
-        // What is not kept must not be promised.
-        let limits = Limits { session_expiry_max: 0, retains: false, shares: false, ..limits };
+    pub fn new(bridge: Arc<Bridge>, limits: Limits, half_open_max: usize, registry: &mut Registry) -> Arc<Self> {
         Arc::new(Self {
             bridge,
             limits,
             topic: TopicLimits::default(),
             departures: Arc::default(),
-            presences: Arc::default(),
+            sessions: Arc::default(),
+            half_open: Semaphore::new(half_open_max.min(Semaphore::MAX_PERMITS)),
             metrics: Metrics::registered(registry),
         })
     }
@@ -57,6 +69,10 @@ impl MqttFace {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::Connection::new(self, io).run().await;
+        let Ok(half_open) = self.half_open.try_acquire() else {
+            self.metrics.half_open_refused();
+            return;
+        };
+        connection::Connection::new(Arc::clone(&self), io).run(half_open).await;
     }
 }

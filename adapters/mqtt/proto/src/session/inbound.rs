@@ -125,8 +125,7 @@ impl Session {
         message.verdict = Some(verdict);
         //= MQTT-4.6.0-2
         //= MQTT-4.6.0-3
-        while self.is_open()
-            && let Some(front) = self.inbound.unsettled.front()
+        while let Some(front) = self.inbound.unsettled.front()
             && let Some(verdict) = front.verdict
         {
             let delivery = front.delivery;
@@ -136,6 +135,15 @@ impl Session {
     }
 
     fn answer_publish(&mut self, delivery: Delivery, verdict: Verdict, why: Option<&str>) {
+        if let Delivery::ExactlyOnce { id, .. } = delivery
+            && verdict.is_ok()
+        {
+            self.state.received.insert(id);
+        }
+        // Who is gone is not answered, and still sends it no second time.
+        if !self.is_open() {
+            return;
+        }
         let (packet, make, id): (_, fn(Acknowledgement) -> Packet, _) = match delivery {
             Delivery::AtMostOnce => {
                 if let Err(reason) = verdict {
@@ -148,9 +156,6 @@ impl Session {
         };
         match verdict {
             Ok(()) => {
-                if packet == PacketType::PubRec {
-                    self.state.received.insert(id);
-                }
                 //= MQTT-4.3.2-4
                 //= MQTT-4.3.3-8
                 self.acknowledge(make, id, Reason::Success, None);

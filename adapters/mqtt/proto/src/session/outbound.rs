@@ -70,21 +70,9 @@ impl Session {
         if !self.is_open() {
             return;
         }
-        let subscriptions = matched.iter().filter_map(|filter| self.state.subscriptions.get(filter));
-        //= MQTT-3.8.3-3
-        let subscriptions: Vec<_> =
-            subscriptions.filter(|subscription| !(is_own && subscription.options.no_local)).collect();
-        //= MQTT-3.3.4-2
-        let Some(granted) = subscriptions.iter().map(|subscription| subscription.options.qos).max() else { return };
-        //= MQTT-3.3.1-12
-        //= MQTT-3.3.1-13
-        let retain =
-            message.retain && subscriptions.iter().any(|subscription| subscription.options.retain_as_published);
-        //= MQTT-3.3.4-3
-        //= MQTT-3.3.4-4
-        let identifiers = subscriptions.iter().filter_map(|subscription| subscription.identifier).collect();
-        let outgoing = Outgoing { qos: message.qos.min(granted), message, retain, identifiers };
-        self.enqueue(outgoing, now);
+        if let Some(outgoing) = self.state.matched(message, matched, is_own) {
+            self.enqueue(outgoing, now);
+        }
     }
 
     /// A message that was kept, for a subscription that is new or wants it again.
@@ -101,24 +89,16 @@ impl Session {
     fn enqueue(&mut self, outgoing: Outgoing, now: Instant) {
         if outgoing.qos == QoS::AtMostOnce {
             // What nobody waits for is the first to go.
-            if self.output.len() >= self.limits.waiting_max {
+            if self.output.len() >= self.limits.waiting_max || self.output_bytes >= self.limits.waiting_bytes_max {
                 self.dropped.full += 1;
             } else if let Some(publish) = self.said(&outgoing, Delivery::AtMostOnce, now) {
                 self.send(Packet::Publish(publish));
             }
-            return;
-        }
-        let bytes = outgoing.message.bytes();
-        let state = &mut self.state;
-        let is_full = state.waiting.len() >= self.limits.waiting_max
-            || state.waiting_bytes + bytes > self.limits.waiting_bytes_max;
-        if is_full {
+        } else if self.state.push(outgoing, &self.limits) {
+            self.pump(now);
+        } else {
             self.dropped.full += 1;
-            return;
         }
-        state.waiting_bytes += bytes;
-        state.waiting.push_back(outgoing);
-        self.pump(now);
     }
 
     /// Sends again what the client has not acknowledged, in its order, and then what waits.
@@ -137,7 +117,9 @@ impl Session {
         let window = usize::from(self.outbound.send_max.get());
         let mut said = self.state.in_flight.iter().filter(|exchange| exchange.is_said).count();
         let mut next = 0;
-        while said < window && self.is_open() {
+        // Beyond so many bytes that are not even taken off our hands, one at a time will do.
+        let has_room = |session: &Self, said| said == 0 || session.output_bytes < session.limits.waiting_bytes_max;
+        while said < window && self.is_open() && has_room(self, said) {
             while self.state.in_flight.get(next).is_some_and(|exchange| exchange.is_said) {
                 next += 1;
             }

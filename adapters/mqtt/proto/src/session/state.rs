@@ -10,6 +10,8 @@ use crate::packet::{PacketId, QoS, SubscriptionOptions};
 use crate::property::{Properties, Property};
 use crate::text::Text;
 
+use super::Limits;
+
 /// A message for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -96,6 +98,51 @@ impl State {
     /// The filters of its subscriptions.
     pub fn filters(&self) -> impl Iterator<Item = (&Text, SubscriptionOptions)> {
         self.subscriptions.iter().map(|(filter, subscription)| (filter, subscription.options))
+    }
+
+    /// A message that these filters match: what the client is to get of it, if anything. `is_own` says that the client
+    /// published it itself.
+    pub(crate) fn matched(&self, message: Message, matched: &[Text], is_own: bool) -> Option<Outgoing> {
+        let subscriptions = matched.iter().filter_map(|filter| self.subscriptions.get(filter));
+        //= MQTT-3.8.3-3
+        let subscriptions: Vec<_> =
+            subscriptions.filter(|subscription| !(is_own && subscription.options.no_local)).collect();
+        //= MQTT-3.3.4-2
+        let granted = subscriptions.iter().map(|subscription| subscription.options.qos).max()?;
+        //= MQTT-3.3.1-12
+        //= MQTT-3.3.1-13
+        let retain =
+            message.retain && subscriptions.iter().any(|subscription| subscription.options.retain_as_published);
+        //= MQTT-3.3.4-3
+        //= MQTT-3.3.4-4
+        let identifiers = subscriptions.iter().filter_map(|subscription| subscription.identifier).collect();
+        Some(Outgoing { qos: message.qos.min(granted), message, retain, identifiers })
+    }
+
+    /// Lets a message of QoS 1 or 2 wait; whether there is room for it.
+    pub(crate) fn push(&mut self, outgoing: Outgoing, limits: &Limits) -> bool {
+        let bytes = outgoing.message.bytes();
+        let is_full = self.waiting.len() >= limits.waiting_max || self.waiting_bytes + bytes > limits.waiting_bytes_max;
+        if !is_full {
+            self.waiting_bytes += bytes;
+            self.waiting.push_back(outgoing);
+        }
+        !is_full
+    }
+
+    /// A message for a client that is away: it waits, unless it is of QoS 0, which nobody waits for. Whether nothing was
+    /// dropped that should have waited.
+    //= MQTT-3.1.2-5
+    pub fn keep(&mut self, message: Message, matched: &[Text], is_own: bool, limits: &Limits) -> bool {
+        match self.matched(message, matched, is_own) {
+            Some(outgoing) if outgoing.qos != QoS::AtMostOnce => self.push(outgoing, limits),
+            Some(_) | None => true,
+        }
+    }
+
+    /// A subscription is over for a reason of ours.
+    pub fn revoke(&mut self, filter: &Text) {
+        self.subscriptions.remove(filter);
     }
 
     /// Messages that wait for the client, those that were sent and not acknowledged among them.

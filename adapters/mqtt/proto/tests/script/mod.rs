@@ -72,7 +72,7 @@ impl Stage {
             "accept" => {
                 let client_id = value("id").map(text);
                 let state = self.kept.take().filter(|_| words.contains(&"resume"));
-                self.session.accept(Accepted { state, client_id }, self.now);
+                self.session.accept(Accepted { state, client_id, ..Accepted::default() }, self.now);
             }
             "refuse" => self.session.refuse(reason(words[1], PacketType::ConnAck), Some("so it is")),
             "settle" => {

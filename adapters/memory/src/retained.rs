@@ -1,0 +1,131 @@
+//! The last message of each topic that was to be kept, in memory and within bounds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tidegate_bridge::{Delivery, Retained};
+use tidegate_model::{ChannelId, FilterPermit, Timestamp};
+
+/// What may be kept in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetainedLimits {
+    /// Messages.
+    pub messages_max: usize,
+    /// Bytes of their payloads and topics.
+    pub bytes_max: usize,
+}
+
+impl Default for RetainedLimits {
+    fn default() -> Self {
+        Self { messages_max: 100_000, bytes_max: 64 * 1_024 * 1_024 }
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    /// By channel, and by the levels below `messages`.
+    channels: BTreeMap<ChannelId, BTreeMap<Box<str>, Arc<Delivery>>>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Kept {
+    fn of(&self, delivery: &Delivery) -> Option<&Arc<Delivery>> {
+        self.channels.get(&delivery.channel)?.get(topic(delivery))
+    }
+
+    fn remove(&mut self, delivery: &Delivery) {
+        let Some(channel) = self.channels.get_mut(&delivery.channel) else { return };
+        let Some(old) = channel.remove(topic(delivery)) else { return };
+        if channel.is_empty() {
+            self.channels.remove(&delivery.channel);
+        }
+        self.messages -= 1;
+        self.bytes -= bytes(&old);
+    }
+}
+
+fn topic(delivery: &Delivery) -> &str {
+    delivery.subtopic.text().unwrap_or_default()
+}
+
+fn bytes(delivery: &Delivery) -> usize {
+    let extras = delivery.message.extras.as_ref().map_or(0, |extras| extras.property_block.len());
+    delivery.message.payload.len() + topic(delivery).len() + extras
+}
+
+/// Keeps them until the process ends.
+pub struct MemoryRetained {
+    kept: Mutex<Kept>,
+    limits: RetainedLimits,
+    messages: Gauge,
+    bytes: Gauge,
+}
+
+impl MemoryRetained {
+    /// Nothing is kept yet; the gauges are in `registry`.
+    #[must_use]
+    pub fn new(limits: RetainedLimits, registry: &mut Registry) -> Self {
+        let (messages, bytes) = (Gauge::default(), Gauge::default());
+        registry.register("retained_messages", "Retained messages that this process keeps", messages.clone());
+        registry.register("retained_bytes", "Bytes of retained messages", bytes.clone());
+        Self { kept: Mutex::default(), limits, messages, bytes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, kept: &Kept) {
+        self.messages.set(i64::try_from(kept.messages).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
+    }
+}
+
+impl Retained for MemoryRetained {
+    fn has_room(&self, delivery: &Delivery) -> bool {
+        let kept = self.lock();
+        let old = kept.of(delivery);
+        let messages = kept.messages + usize::from(old.is_none());
+        let all = kept.bytes - old.map_or(0, |old| bytes(old)) + bytes(delivery);
+        delivery.message.payload.is_empty() || (messages <= self.limits.messages_max && all <= self.limits.bytes_max)
+    }
+
+    fn keep(&self, delivery: Delivery) {
+        let mut kept = self.lock();
+        let age = |delivery: &Delivery| (delivery.message.received_at, delivery.message.id.clone());
+        if kept.of(&delivery).is_some_and(|old| age(old) > age(&delivery)) {
+            return;
+        }
+        kept.remove(&delivery);
+        if !delivery.message.payload.is_empty() {
+            kept.messages += 1;
+            kept.bytes += bytes(&delivery);
+            let topic = Box::from(topic(&delivery));
+            kept.channels.entry(delivery.channel.clone()).or_default().insert(topic, Arc::new(delivery));
+        }
+        self.tell(&kept);
+    }
+
+    fn matching(&self, permit: &FilterPermit, now: Timestamp) -> Vec<Arc<Delivery>> {
+        let mut kept = self.lock();
+        let matching = kept.channels.get(permit.channel()).into_iter().flat_map(BTreeMap::values);
+        let matching = matching.filter(|delivery| permit.filter().matches(&delivery.subtopic)).cloned();
+        let (expired, mut matching): (Vec<_>, Vec<_>) = matching.partition(|delivery| delivery.message.is_expired(now));
+        expired.iter().for_each(|delivery| kept.remove(delivery));
+        self.tell(&kept);
+        drop(kept);
+        matching.sort_by_key(|delivery| (delivery.message.received_at, delivery.message.id.clone()));
+        matching
+    }
+
+    fn keep_only(&self, wanted: &dyn Fn(&ChannelId) -> bool) {
+        let mut kept = self.lock();
+        kept.channels.retain(|channel, _| wanted(channel));
+        kept.messages = kept.channels.values().map(BTreeMap::len).sum();
+        kept.bytes = kept.channels.values().flat_map(BTreeMap::values).map(|delivery| bytes(delivery)).sum();
+        self.tell(&kept);
+    }
+}

@@ -1,0 +1,81 @@
+//! What clients send to the bridge: who they are, their messages and their wills.
+
+use tidegate_bridge::Draft;
+use tidegate_model::{Credential, MessageId, Permit, Principal, Protocol, Refusal, Topic};
+use tidegate_mqtt_proto::{Connect, Delivery, PacketId, Property, Publish, QoS, Text, Will};
+use uuid::Uuid;
+
+use crate::MqttFace;
+use crate::message::{PROPERTY_BYTES_MAX, content_type, expiry, extras, message_qos};
+
+#[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
+pub(crate) fn message_id() -> MessageId {
+    MessageId::parse(&Uuid::now_v7().to_string()).expect("a UUID has 36 characters")
+}
+
+impl MqttFace {
+    /// Who the client is; and whether it may have the will that it wants.
+    pub(crate) async fn authenticate(&self, connect: &Connect) -> Result<Principal, Refusal> {
+        let (Some(user), Some(password)) = (&connect.user_name, &connect.password) else {
+            return Err(Refusal::Unauthenticated);
+        };
+        let credential = Credential::ThingKey { thing: user.as_str(), key: &password.0 };
+        let principal = self.bridge.authenticate(&credential).await?;
+        if let Some(will) = &connect.will {
+            let topic = Topic::parse_mqtt(will.topic.as_str(), &self.topic)?;
+            let permit = self.bridge.permit(&principal, topic)?;
+            let content_type = content_type(&will.properties);
+            self.bridge.admit(&permit, content_type.as_ref().map(Text::as_str), Some(will.payload.len() as u64))?;
+        }
+        Ok(principal)
+    }
+
+    /// Publishes one message, and returns when the broker has confirmed it.
+    pub(crate) async fn publish(&self, principal: &Principal, id: MessageId, publish: Publish) -> Result<(), Refusal> {
+        let prepared = self.prepare(principal, id, publish);
+        let (permit, draft) =
+            prepared.inspect_err(|refusal| self.bridge.count_refused_publish(Protocol::Mqtt, refusal))?;
+        self.bridge.publish(principal, permit, draft).await.map(drop)
+    }
+
+    fn prepare(&self, principal: &Principal, id: MessageId, publish: Publish) -> Result<(Permit, Draft), Refusal> {
+        let topic = Topic::parse_mqtt(publish.topic.as_str(), &self.topic)?;
+        let permit = self.bridge.permit(principal, topic)?;
+        if publish.properties.as_bytes().len() > PROPERTY_BYTES_MAX as usize {
+            return Err(Refusal::PayloadTooLarge { bytes_max: PROPERTY_BYTES_MAX });
+        }
+        let bytes = publish.payload.len() as u64;
+        let content_type = content_type(&publish.properties);
+        let content_type = self.bridge.admit(&permit, content_type.as_ref().map(Text::as_str), Some(bytes))?;
+        let draft = Draft {
+            id,
+            payload: publish.payload,
+            content_type,
+            protocol: Protocol::Mqtt,
+            qos: message_qos(publish.delivery.qos()),
+            retain: publish.retain,
+            expires_in: expiry(&publish.properties),
+            traceparent: None,
+            extras: extras(&publish.properties),
+        };
+        Ok((permit, draft))
+    }
+
+    /// Publishes a will by the right that its Thing has now.
+    pub(crate) async fn publish_will(&self, principal: &Principal, will: Will) {
+        let Will { qos, retain, properties, topic, payload } = will;
+        let properties =
+            properties.iter().filter(|property| !matches!(property, Property::WillDelayInterval(_))).collect();
+        // Nobody waits for its acknowledgement, so any name will do.
+        let name = PacketId::new(1).expect("1 is not 0");
+        let delivery = match qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce { id: name, dup: false },
+            QoS::ExactlyOnce => Delivery::ExactlyOnce { id: name, dup: false },
+        };
+        let publish = Publish { delivery, retain, topic, properties, payload };
+        if let Err(refusal) = self.publish(principal, message_id(), publish).await {
+            tracing::debug!(%refusal, "a will is not published");
+        }
+    }
+}
