@@ -71,7 +71,7 @@ impl Default for Limits {
             connect_bytes_max: 4_096,
             packet_bytes_max: 1_024 * 1_024,
             receive_max: NonZeroU16::new(64).expect("64 is not 0"),
-            topic_alias_max: 16,
+            topic_alias_max: 10,
             topic_alias_out_max: 16,
             keep_alive_max: None,
             session_expiry_max: 7 * 24 * 60 * 60,
@@ -384,7 +384,8 @@ impl Session {
             self.phase = Phase::Closed;
             return;
         };
-        let session_present = accepted.state.is_some();
+        // MQTT 3.1 has no word for it.
+        let session_present = accepted.state.is_some() && self.version != Version::V3_1;
         self.state = accepted.state.unwrap_or_default();
         self.will.clone_from(&connect.will);
         if accepted.ends_with_connection {

@@ -20,7 +20,7 @@ fn silence_ends_the_connection_and_leaves_the_will() {
             > connect 5 c1 clean alive=60 will=w
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             ! tick 89
             > ping
             < PingResp
@@ -51,7 +51,7 @@ fn a_goodbye_takes_the_will_along_unless_it_says_otherwise() {
                 > connect 5 c1 expiry=300 will=w
                 ? login c1
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 > disconnect
                 < closed
                 ! cut
@@ -64,7 +64,7 @@ fn a_goodbye_takes_the_will_along_unless_it_says_otherwise() {
                 > connect 5 c1 expiry=300 will=w
                 ? login c1
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 > disconnect reason=04 expiry=0
                 < closed
                 ! cut
@@ -77,7 +77,7 @@ fn a_goodbye_takes_the_will_along_unless_it_says_otherwise() {
                 > connect 5 c1 will=w
                 ? login c1
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 > disconnect expiry=9
                 < disconnect 82 [ReasonString("a session that was to end with its connection")]
                 < closed
@@ -164,7 +164,7 @@ fn who_is_not_let_in_is_told_why() {
                 > connect 5 - clean
                 ? login 
                 ! accept id=given
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3), AssignedClientIdentifier("given")]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3), AssignedClientIdentifier("given")]
             "#]],
         ),
     ] {
@@ -196,7 +196,7 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
                 > connect 5 c1
                 ? login c1
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 > connect 5 c1
                 < disconnect 82 [ReasonString("a second CONNECT")]
                 < closed
@@ -210,7 +210,7 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
                 > ping
                 > publish qos=1 id=1 topic=a
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 < PingResp
                 ? 1 publish a
             "#]],
@@ -232,7 +232,7 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
                 > connect 5 c1
                 ? login c1
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 > auth
                 < disconnect 82 [ReasonString("no extended authentication was begun")]
                 < closed
@@ -252,7 +252,7 @@ fn an_end_of_ours_is_told_where_the_version_can() {
                 > connect 5 c1
                 ? login c1
                 ! accept
-                < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+                < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
                 ! end 8b
                 < disconnect 8b [ReasonString("so it is")]
                 < closed

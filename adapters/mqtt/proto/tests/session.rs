@@ -20,7 +20,7 @@ fn a_message_is_acknowledged_when_it_is_settled_and_not_before() {
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish qos=1 id=7 topic=a
             ? 1 publish a
             > ping
@@ -49,7 +49,7 @@ fn answers_come_in_the_order_of_the_messages() {
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish qos=1 id=1 topic=a
             ? 1 publish a
             > publish qos=2 id=2 topic=a
@@ -86,7 +86,7 @@ fn a_message_of_qos_2_is_published_once_however_often_it_is_sent() {
             > connect 5 c1 expiry=300
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish qos=2 id=7 topic=a
             ? 1 publish a
             > publish qos=2 id=7 dup topic=a
@@ -99,7 +99,7 @@ fn a_message_of_qos_2_is_published_once_however_often_it_is_sent() {
             > connect 5 c1 expiry=300
             ? login c1
             ! accept resume
-            < connack 00 present [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 present [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish qos=2 id=7 dup topic=a
             < pubrec 7 00
             > pubrel 7
@@ -129,7 +129,7 @@ fn what_is_refused_is_told_by_its_reason_or_by_the_end_of_the_connection() {
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish qos=1 id=1 topic=a
             ? 1 publish a
             ! settle 1 87
@@ -193,7 +193,7 @@ fn a_resumed_session_sends_first_what_was_on_its_way_and_uses_no_name_twice() {
             > connect 5 c1 expiry=300 receive=2
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > subscribe 1 a:2
             ? 1 subscribe a
             ! subscribed 1 2
@@ -210,7 +210,7 @@ fn a_resumed_session_sends_first_what_was_on_its_way_and_uses_no_name_twice() {
             > connect 5 c1 expiry=300 receive=2
             ? login c1
             ! accept resume
-            < connack 00 present [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 present [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             < publish 1 1 dup "a" m1
             < pubrel 2 00
             ! deliver a qos=1 payload=m4
@@ -244,7 +244,7 @@ fn a_smaller_window_after_the_resumption_is_kept_too() {
             > connect 5 c1 expiry=300
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > subscribe 1 a:1
             ? 1 subscribe a
             ! subscribed 1 1
@@ -260,7 +260,7 @@ fn a_smaller_window_after_the_resumption_is_kept_too() {
             > connect 5 c1 expiry=300 receive=1
             ? login c1
             ! accept resume
-            < connack 00 present [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 present [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             < publish 1 1 dup "a" m1
             > puback 1
             < publish 1 2 dup "a" m2
@@ -292,7 +292,7 @@ fn overlapping_filters_make_one_copy_at_the_highest_qos_with_every_identifier() 
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > subscribe 1 a/+:0 ident=5
             ? 1 subscribe a/+
             ! subscribed 1 0
@@ -334,7 +334,7 @@ fn a_subscription_is_known_again_and_ends() {
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > subscribe 1 a:1 b:0 c:2
             ? 1 subscribe a b c
             ! subscribed 1 1 x87 1
@@ -392,7 +392,7 @@ fn aliases_are_set_and_used_both_ways() {
             > connect 5 c1 clean aliases=1
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish topic=long/topic alias=1
             ? 1 publish long/topic
             > publish alias=1
@@ -422,7 +422,7 @@ fn aliases_are_set_and_used_both_ways() {
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish topic=a alias=17
             < disconnect 94 [ReasonString("beyond the maximum")]
             < closed
@@ -449,7 +449,7 @@ fn what_a_client_does_not_take_is_left_out_and_counted() {
             > connect 5 c1 clean bytes=20 receive=1 aliases=5
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > subscribe 1 #:1
             ? 1 subscribe #
             ! subscribed 1 1
@@ -490,7 +490,7 @@ fn a_slow_client_keeps_what_fits_and_the_rest_is_counted() {
             > connect 5 c1 clean receive=1
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > subscribe 1 a:1
             ? 1 subscribe a
             ! subscribed 1 1
@@ -524,7 +524,7 @@ fn more_than_the_receive_maximum_ends_the_connection() {
             > connect 5 c1 clean
             ? login c1
             ! accept
-            < connack 00 [TopicAliasMaximum(16), MaximumPacketSize(1048576), ReceiveMaximum(3)]
+            < connack 00 [TopicAliasMaximum(10), MaximumPacketSize(1048576), ReceiveMaximum(3)]
             > publish qos=1 id=1 topic=a
             ? 1 publish a
             > publish qos=1 id=2 topic=a
