@@ -20,7 +20,11 @@ need openssl openssl
 need setpriv util-linux
 need ps procps
 # The clients that tests speak to it with.
-[ "${1:-}" != test ] || need mosquitto_pub mosquitto-clients
+if [ "${1:-}" = test ]; then
+  need mosquitto_pub mosquitto-clients
+  need npm npm
+  python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$UID" = 0 ] && command -v apt-get > /dev/null; then
   apt-get -qq update
