@@ -1,7 +1,9 @@
-//! A real adapter process for tests, and raw HTTP to speak to it.
+//! A real adapter process for tests, and raw HTTP and MQTT to speak to it.
 //!
 //! Owns the process and its folder of manifests. Must not share code with what it tests.
 #![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
+
+pub mod mqtt;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
