@@ -6,6 +6,7 @@
 
 mod broker;
 mod config;
+mod extras;
 mod link;
 mod metrics;
 mod probe;

@@ -1,16 +1,15 @@
 //! What a message looks like in AMQP: properties and headers, both ways.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use tidegate_bridge::{Delivery, Publication};
 use tidegate_model::{
-    ChannelId, ContentType, Extras, Message, MessageId, Protocol, QoS, RoutingKey, Subtopic, ThingId, Timestamp,
-    TopicLimits,
+    ChannelId, ContentType, Message, MessageId, Protocol, QoS, RoutingKey, Subtopic, ThingId, Timestamp, TopicLimits,
 };
+
+use crate::extras;
 
 /// Kept by the broker over its restart.
 const PERSISTENT: u8 = 2;
@@ -18,10 +17,6 @@ const PERSISTENT: u8 = 2;
 const TYPE: &str = "message";
 /// Who publishes it, as far as RabbitMQ is concerned.
 const APP_ID: &str = "tidegate";
-/// How the names of headers begin that are user properties.
-const USER: &str = "x-user-";
-/// Bytes of a short string.
-const SHORT_BYTES_MAX: usize = 255;
 /// The content type of a message that names none.
 const OCTETS: &str = "application/octet-stream";
 
@@ -30,7 +25,7 @@ pub(crate) fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_default()
 }
 
-fn long(text: &str) -> AMQPValue {
+pub(crate) fn long(text: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(text))
 }
 
@@ -56,16 +51,7 @@ pub(crate) fn properties(publication: &Publication) -> BasicProperties {
     if let Some(traceparent) = &message.traceparent {
         headers.insert("traceparent".into(), long(traceparent));
     }
-    let (mut reply_to, mut correlation_id) = (None, None);
-    if let Some(extras) = &message.extras {
-        put_extras(extras, &mut headers);
-        // The pseudo-queue of RabbitMQ's direct replies would be taken for a consumer of ours.
-        let is_plain = |text: &&str| text.len() <= SHORT_BYTES_MAX && text.starts_with("channels/");
-        reply_to = extras.response_topic.as_deref().filter(is_plain).map(short);
-        let correlation = extras.correlation_data.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-        correlation_id = correlation.filter(|text| text.len() <= SHORT_BYTES_MAX).map(short);
-    }
-    let mut properties = BasicProperties::default()
+    let properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type(short(message.content_type.as_str()))
         .with_message_id(short(message.id.as_str()))
@@ -73,57 +59,14 @@ pub(crate) fn properties(publication: &Publication) -> BasicProperties {
         .with_type(TYPE.into())
         .with_app_id(APP_ID.into())
         .with_headers(headers);
-    if let Some(reply_to) = reply_to {
-        properties = properties.with_reply_to(reply_to);
-    }
-    if let Some(correlation_id) = correlation_id {
-        properties = properties.with_correlation_id(correlation_id);
-    }
+    let properties = match &message.extras {
+        Some(extras) => extras::put(extras, properties),
+        None => properties,
+    };
     match message.expires_in {
         Some(span) => properties.with_expiration(short(&expiration(span).to_string())),
         None => properties,
     }
-}
-
-/// What else a device said: each user property under its name, the values of one that comes more than once as an array;
-/// and the block as it came, which has their order too.
-fn put_extras(extras: &Extras, headers: &mut FieldTable) {
-    let mut by_name = BTreeMap::<ShortString, Vec<AMQPValue>>::new();
-    for (name, value) in &extras.user_properties {
-        // A name that no header can have is in the block alone.
-        if let Ok(header) = ShortString::try_new(format!("{USER}{name}")) {
-            by_name.entry(header).or_default().push(long(value));
-        }
-    }
-    for (header, mut values) in by_name {
-        let value = if values.len() > 1 { AMQPValue::FieldArray(values.into()) } else { values.remove(0) };
-        headers.insert(header, value);
-    }
-    if !extras.property_block.is_empty() {
-        headers.insert("x-properties".into(), AMQPValue::ByteArray(extras.property_block.to_vec().into()));
-    }
-}
-
-/// What else the publisher said, a device or a back-end service.
-fn extras(properties: &BasicProperties, headers: &FieldTable) -> Option<Box<Extras>> {
-    let mut user_properties = Vec::new();
-    for (header, value) in headers.inner() {
-        let Some(name) = header.as_str().strip_prefix(USER) else { continue };
-        let values =
-            if let AMQPValue::FieldArray(values) = value { values.as_slice() } else { std::slice::from_ref(value) };
-        user_properties.extend(values.iter().filter_map(text_of).map(|text| (name.into(), text.into())));
-    }
-    let property_block = match headers.inner().get("x-properties") {
-        Some(AMQPValue::ByteArray(block)) => Bytes::copy_from_slice(block.as_slice()),
-        _ => Bytes::new(),
-    };
-    let extras = Extras {
-        user_properties,
-        response_topic: properties.reply_to().as_ref().map(|text| text.as_str().into()),
-        correlation_data: properties.correlation_id().as_ref().map(|id| Bytes::copy_from_slice(id.as_str().as_bytes())),
-        property_block,
-    };
-    (extras != Extras::default()).then(|| Box::new(extras))
 }
 
 /// Milliseconds as RabbitMQ takes them, which is for some 49 days at most.
@@ -173,14 +116,14 @@ pub(crate) fn delivery(
         received_at,
         expires_in: expires_in.map(Duration::from_millis),
         traceparent: text("traceparent").map(Into::into),
-        extras: extras(properties, headers),
+        extras: extras::read(properties),
         payload: received.data.into(),
     };
     let publisher = headers.inner().get("x-thing").and_then(text_of).and_then(|id| ThingId::parse(id).ok());
     Some(Delivery { publisher, channel, subtopic, message })
 }
 
-fn text_of(value: &AMQPValue) -> Option<&str> {
+pub(crate) fn text_of(value: &AMQPValue) -> Option<&str> {
     if let AMQPValue::LongString(text) = value { std::str::from_utf8(text.as_bytes()).ok() } else { None }
 }
 

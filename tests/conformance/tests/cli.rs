@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use conformance::{Adapter, Certificate, KEY_1, KEY_2, program, until};
+use rabbitmq_rig::shared_url;
+use serde_json::{Value, json};
 
 /// `tidegate`, as the first device.
 fn tidegate(url: &str, ca: &str, more: &[&str]) -> Command {
@@ -53,7 +55,11 @@ impl Drop for Subscriber {
 
 /// An adapter with every face, with and without TLS, and each URL of it with its CA.
 fn faces(tls: &Certificate) -> (Adapter, Vec<(String, String)>) {
-    let adapter = Adapter::start("memory:", &["--tls-cert", &tls.cert(), "--tls-key", &tls.key()]).unwrap();
+    faces_on("memory:", tls)
+}
+
+fn faces_on(broker: &str, tls: &Certificate) -> (Adapter, Vec<(String, String)>) {
+    let adapter = Adapter::start(broker, &["--tls-cert", &tls.cert(), "--tls-key", &tls.key()]).unwrap();
     let urls = [
         ("http", adapter.http().port(), String::new()),
         ("https", adapter.https().unwrap().port(), tls.cert()),
@@ -77,14 +83,7 @@ fn every_face_checks_itself_and_reaches_every_other() {
             said(&checked)
         );
     }
-    let mut subscribers: Vec<Subscriber> = urls.iter().map(|(url, ca)| Subscriber::start(url, ca)).collect();
-    // It says nothing when it is subscribed: the server counts.
-    until("all are subscribed", || {
-        let metrics = adapter.admin("/metrics").unwrap();
-        let open = |line: &str| line.starts_with("tidegate_subscriptions{") && !line.ends_with(" 0");
-        let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse::<usize>().ok()).unwrap_or(0);
-        metrics.lines().filter(|line| open(line)).map(count).sum::<usize>() == urls.len()
-    });
+    let mut subscribers = subscribe(&adapter, &urls);
     for (number, (url, ca)) in urls.iter().enumerate() {
         let payload = number.to_string();
         let more = ["publish", &payload, "--subtopic", "a/b", "--content-type", "application/json", "--qos", "2"];
@@ -96,6 +95,48 @@ fn every_face_checks_itself_and_reaches_every_other() {
                 [&format!(r#""payload":"{payload}""#), r#""contentType":"application/json""#, "telemetry/messages/a/b"]
             {
                 assert!(line.contains(part), "{url}: {part} in {line}");
+            }
+        }
+    }
+}
+
+fn subscribe(adapter: &Adapter, urls: &[(String, String)]) -> Vec<Subscriber> {
+    let subscribers = urls.iter().map(|(url, ca)| Subscriber::start(url, ca)).collect();
+    // It says nothing when it is subscribed: the server counts.
+    until("all are subscribed", || {
+        let metrics = adapter.admin("/metrics").unwrap();
+        let open = |line: &str| line.starts_with("tidegate_subscriptions{") && !line.ends_with(" 0");
+        let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse::<usize>().ok()).unwrap_or(0);
+        metrics.lines().filter(|line| open(line)).map(count).sum::<usize>() == urls.len()
+    });
+    subscribers
+}
+
+/// Payload byte for byte, content type, user properties with their order and repetitions, and the order of messages.
+#[test]
+fn what_crosses_from_one_face_to_another_is_not_altered() {
+    for broker in ["memory:", shared_url()] {
+        let tls = Certificate::new().unwrap();
+        let (adapter, urls) = faces_on(broker, &tls);
+        let mut subscribers = subscribe(&adapter, &urls);
+        for (url, ca) in &urls {
+            for payload in ["{\"a\": [1,\t2]}", "2", "3"] {
+                let properties = ["unit=°C", "b=1 = 2", "unit=%"].map(|property| format!("--user-property={property}"));
+                let content_type = "--content-type=application/json; charset=utf-8";
+                let more = ["publish", payload, content_type, &properties[0], &properties[1], &properties[2]];
+                let sent = tidegate(url, ca, &more).output().unwrap();
+                assert!(sent.status.success(), "{url}: {}", said(&sent));
+            }
+            for ((to, _), subscriber) in urls.iter().zip(&mut subscribers) {
+                for payload in ["{\"a\": [1,\t2]}", "2", "3"] {
+                    let got: Value = serde_json::from_str(&subscriber.next()).unwrap();
+                    let expected = json!([["unit", "°C"], ["b", "1 = 2"], ["unit", "%"]]);
+                    assert_eq!(got["userProperties"], expected, "{broker}: {url} to {to}");
+                    assert_eq!(
+                        (&got["payload"], &got["contentType"]),
+                        (&json!(payload), &json!("application/json; charset=utf-8"))
+                    );
+                }
             }
         }
     }

@@ -215,7 +215,7 @@ fn a_broker_that_is_away_is_told_within_the_bound() {
             // A ping is answered meanwhile.
             assert_eq!(client.read().unwrap().0, 0xd0);
             all.push(match client.read() {
-                Ok((first, body)) if first == 0x90 => {
+                Ok((0x90, body)) => {
                     format!("SUBACK {}", code(*level, *body.last().unwrap(), &body[2..]))
                 }
                 Ok((first, body)) => format!("{first:02x} {}", code(*level, body[0], &body[1..])),
