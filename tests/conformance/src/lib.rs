@@ -226,6 +226,16 @@ impl Adapter {
         self.child.id()
     }
 
+    /// Memory that it has, in KiB.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        Ok(line.split_whitespace().nth(1).context("no figure")?.parse()?)
+    }
+
     /// Replaces the manifests.
     ///
     /// # Errors
@@ -340,6 +350,40 @@ impl Events {
     pub fn to_end(mut self) -> Result<String> {
         self.stream.read_to_end(&mut self.seen)?;
         Ok(String::from_utf8_lossy(&self.seen).into_owned())
+    }
+}
+
+/// A generator of pseudo-random numbers that gives the same ones on every run.
+pub struct Xorshift(u64);
+
+impl Default for Xorshift {
+    fn default() -> Self {
+        Self(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+impl Xorshift {
+    /// A number below this one.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap_or_default()
+    }
+
+    /// These bytes with up to six of them changed, taken out, or more put in.
+    pub fn mutated(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=self.below(5) {
+            let at = self.below(bytes.len());
+            let byte = u8::try_from(self.below(256)).unwrap_or_default();
+            match self.below(3) {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, byte),
+            }
+        }
+        bytes
     }
 }
 

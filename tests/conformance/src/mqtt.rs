@@ -96,7 +96,11 @@ impl Login {
     }
 
     /// The CONNECT.
-    fn bytes(&self) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// When it says more than it can.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
         let will_flags = if self.will_topic.is_empty() { 0 } else { 0b1100 };
         let flags = 0xc0 | will_flags | if self.clean { 2 } else { 0 };
         let mut properties = vec![];

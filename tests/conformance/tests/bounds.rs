@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 
-use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, exchange, until};
+use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, Xorshift, exchange, until};
 use socket2::{Domain, Socket, Type};
 
 const TOPIC: &str = "channels/lab.telemetry/messages/a";
@@ -135,24 +135,6 @@ fn a_reader_that_gives_no_window_is_cut_off() {
     });
 }
 
-/// A generator of pseudo-random numbers that gives the same ones on every run.
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-}
-
-fn resident_kib(adapter: &Adapter) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", adapter.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -161,20 +143,11 @@ fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
     paths.sort();
     let corpus: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
     assert!(corpus.len() >= 5, "only {} requests in the corpus", corpus.len());
-    let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
+    let mut random = Xorshift::default();
     let mut answered = 0;
     let mut send = |rounds: usize| {
         for round in 0..rounds {
-            let mut bytes = corpus[round % corpus.len()].clone();
-            for _ in 0..=random.below(5) {
-                let at = random.below(bytes.len());
-                let byte = u8::try_from(random.below(256)).unwrap();
-                match random.below(3) {
-                    0 => bytes[at] = byte,
-                    1 => drop(bytes.remove(at)),
-                    _ => bytes.insert(at, byte),
-                }
-            }
+            let bytes = random.mutated(&corpus[round % corpus.len()]);
             let mut stream = TcpStream::connect(adapter.http()).unwrap();
             stream.set_read_timeout(Some(DEADLINE)).unwrap();
             // A server that has refused it already may take no more.
@@ -188,12 +161,12 @@ fn ten_thousand_mutated_requests_leave_it_alive_and_its_memory_flat() {
         }
     };
     send(2_000);
-    let before = resident_kib(&adapter);
+    let before = adapter.resident_kib().unwrap();
     send(8_000);
     // Many are broken so that they never end; what ends is answered, if only with 400.
     assert!(answered > 5_000, "only {answered} of 10,000 were answered");
     assert_eq!(adapter.publish(TOPIC, KEY_1, SENML, b"[]").unwrap(), 202);
-    let after = resident_kib(&adapter);
+    let after = adapter.resident_kib().unwrap();
     assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
 }
 

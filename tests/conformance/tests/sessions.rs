@@ -1,8 +1,11 @@
 //! What MQTT keeps: sessions whose clients are away, retained messages, wills and groups. Byte by byte, against a real adapter.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use conformance::mqtt::{Client, Login};
-use conformance::{Adapter, KEY_1, KEY_2, MANIFESTS, until};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use conformance::mqtt::{Client, Login, packet, text};
+use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, MANIFESTS, Xorshift, until};
 use rabbitmq_rig::shared_url;
 
 const TOPIC: &str = "channels/lab.telemetry/messages/a";
@@ -334,4 +337,55 @@ fn a_session_ends_when_its_time_is_over() {
     away(&adapter, 1);
     away(&adapter, 0);
     assert!(!Client::connect(&adapter, &login).present);
+}
+
+/// What clients say, whole sessions of it, to be said wrongly.
+fn sessions() -> Vec<Vec<u8>> {
+    let publish =
+        |flags: u8, id: &[u8], properties: &[u8]| packet(0x30 | flags, &[&text(TOPIC), id, properties, b"1"].concat());
+    let filters =
+        |first: u8, properties: &[u8], end: &[u8]| packet(first, &[&[0, 9], properties, &text(ALL), end].concat());
+    let mut all = vec![];
+    for (login, none) in [(Login::stored("mutant"), &[0][..]), (Login::stored_3("mutant"), &[][..])] {
+        let connect = login.publisher().bytes();
+        let to_publish =
+            [publish(0, &[], none), publish(2, &[0, 1], none), publish(5, &[0, 2], none), vec![0x62, 2, 0, 2]];
+        all.push([connect.clone(), to_publish.concat(), vec![0xe0, 0]].concat());
+        let to_subscribe = [filters(0x82, none, &[2]), publish(4, &[0, 3], none), vec![0x50, 2, 0, 1, 0xc0, 0]];
+        all.push([connect.clone(), to_subscribe.concat(), filters(0xa2, none, &[])].concat());
+        let shared = packet(0x82, &[&[0, 9], none, &text(&format!("$share/g/{ALL}")), &[1]].concat());
+        all.push([connect, shared, publish(2, &[0, 4], none)].concat());
+    }
+    all.push([Login::stored("mutant").will(TOPIC, "gone", 1).publisher().bytes(), vec![0xe0, 1, 4]].concat());
+    all
+}
+
+/// `TIDEGATE_MUTATIONS` says how many; 10,000 where it does not.
+#[test]
+fn mutated_sessions_leave_it_alive_and_its_memory_flat() {
+    let count = std::env::var("TIDEGATE_MUTATIONS").map_or(10_000, |count| count.parse::<usize>().unwrap());
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let (corpus, mut random, mut answered) = (sessions(), Xorshift::default(), 0);
+    let mut send = |rounds: usize| {
+        for round in 0..rounds {
+            let bytes = random.mutated(&corpus[round % corpus.len()]);
+            let mut stream = TcpStream::connect(adapter.mqtt()).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            // A server that has ended it already may take no more.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut answer = vec![];
+            let _ = stream.read_to_end(&mut answer);
+            answered += usize::from(!answer.is_empty());
+        }
+    };
+    send(2_000);
+    let before = adapter.resident_kib().unwrap();
+    send(count - 2_000);
+    assert!(answered > count / 4, "only {answered} were answered");
+    let mut client = Client::connect(&adapter, &Login::stored("sane").clean().publisher());
+    client.publish(2, TOPIC, 1, "1");
+    client.answered(0x40, 1);
+    let after = adapter.resident_kib().unwrap();
+    assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
 }

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, BridgeParts, Grants, QueueLimits, SystemClock};
 use tidegate_http::{HttpFace, HttpLimits};
-use tidegate_memory::MemoryBroker;
+use tidegate_memory::{MemoryBroker, MemoryRetained, RetainedLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -21,6 +21,7 @@ fn face() -> &'static (Runtime, Arc<HttpFace>) {
             grants: Arc::new(Grants::new()),
             publisher: broker.clone(),
             subscriber: broker,
+            retained: Arc::new(MemoryRetained::new(RetainedLimits::default(), &mut registry)),
             clock: Arc::new(SystemClock),
             senml_limits: tidegate_senml::Limits::default(),
         };

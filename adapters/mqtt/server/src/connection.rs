@@ -73,6 +73,8 @@ pub(crate) struct Connection<Io> {
     client: Option<Box<Client>>,
     listeners: Listeners,
     is_closing: bool,
+    /// Whether the client says nothing more; it may still read.
+    is_half_closed: bool,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the clients that do not")]
@@ -99,6 +101,7 @@ where
             client: None,
             listeners: Listeners::default(),
             is_closing: false,
+            is_half_closed: false,
         }
     }
 
@@ -131,8 +134,11 @@ where
                 return false;
             }
             let timeout = self.session.poll_timeout().map(Instant::from_std);
-            let is_ready = self.session.is_ready() && self.output.len() < OUTPUT_BYTES_HIGH;
+            let is_ready = self.session.is_ready() && self.output.len() < OUTPUT_BYTES_HIGH && !self.is_half_closed;
             let to_write = !self.output.is_empty() || self.is_unflushed;
+            if self.is_half_closed && self.work.is_empty() && !to_write {
+                return true;
+            }
             tokio::select! {
                 biased;
                 () = &mut leaving => self.session.end(Reason::ServerShuttingDown, None),
@@ -146,8 +152,9 @@ where
                     }
                 }
                 read = self.reader.read_buf(&mut self.input), if is_ready => match read {
-                    Ok(count) if count > 0 => self.face.metrics.received.count_bytes(count),
-                    Ok(_) | Err(_) => return true,
+                    Ok(0) => self.is_half_closed = true,
+                    Ok(count) => self.face.metrics.received.count_bytes(count),
+                    Err(_gone) => return true,
                 },
                 news = self.listeners.next() => self.handle_news(news),
             }
