@@ -61,8 +61,14 @@ impl Faces {
             ..HttpLimits::default()
         };
         let mqtt = Limits {
-            keep_alive_max: options.mqtt_keep_alive_max,
+            // Both were checked: they fit.
+            keep_alive_max: options
+                .mqtt_keep_alive_max
+                .and_then(|span| u16::try_from(span.0.as_secs()).ok()?.try_into().ok()),
+            session_expiry_max: u32::try_from(options.mqtt_session_expiry_max.0.as_secs()).unwrap_or(u32::MAX),
             packet_bytes_max: options.mqtt_packet_bytes_max.get(),
+            waiting_max: options.mqtt_waiting_max,
+            waiting_bytes_max: options.mqtt_waiting_bytes_max,
             ..Limits::default()
         };
         Self {

@@ -1,6 +1,6 @@
 //! What one can tell the adapter: flags, environment, file.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -133,17 +133,29 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES", env = "TIDEGATE_HTTP_BODIES_BYTES_MAX", default_value_t = 256 * 1_024 * 1_024)]
     pub(crate) http_bodies_bytes_max: usize,
 
-    /// Longest keep alive of an MQTT client, in seconds; one that says more, or none, is told this. As the client says
-    /// where absent
-    #[arg(long, value_name = "SECONDS", env = "TIDEGATE_MQTT_KEEP_ALIVE_MAX")]
-    pub(crate) mqtt_keep_alive_max: Option<NonZeroU16>,
+    /// Longest keep alive of an MQTT client, 1s to 18h; one that says more, or none, is told this. As the client says where
+    /// absent
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_MQTT_KEEP_ALIVE_MAX")]
+    pub(crate) mqtt_keep_alive_max: Option<Span>,
+
+    /// How long an MQTT session may outlive its connection, at most
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_MQTT_SESSION_EXPIRY_MAX", default_value = "7d")]
+    pub(crate) mqtt_session_expiry_max: Span,
 
     /// Bytes of one packet of MQTT, at most
     #[arg(long, value_name = "BYTES", env = "TIDEGATE_MQTT_PACKET_BYTES_MAX", default_value = "1048576")]
     pub(crate) mqtt_packet_bytes_max: NonZeroU32,
     /// MQTT connections that may wait at once to be let in; more are closed
-    #[arg(long, env = "TIDEGATE_MQTT_HALF_OPEN_MAX", default_value = "1000", value_name = "N")]
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_MQTT_HALF_OPEN_MAX", default_value_t = 1_000)]
     pub(crate) mqtt_half_open_max: usize,
+
+    /// Messages of QoS 1 and 2 that wait for one client, there or away; more are dropped and counted
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_MQTT_WAITING_MAX", default_value_t = 1_000)]
+    pub(crate) mqtt_waiting_max: usize,
+
+    /// Bytes of them
+    #[arg(long, value_name = "BYTES", env = "TIDEGATE_MQTT_WAITING_BYTES_MAX", default_value_t = 1_024 * 1_024)]
+    pub(crate) mqtt_waiting_bytes_max: usize,
 
     /// Open connections of one listener; more wait until one ends
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 20_000)]
@@ -160,6 +172,12 @@ pub(crate) struct Options {
 
 /// Longest silence of an event stream that proxies bear.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
+/// A keep alive is said in seconds, two bytes of them.
+const MQTT_KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
+/// The longest full hour of those.
+const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 60 * 60);
+/// Longer is for ever.
+const MQTT_SESSION_EXPIRY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Fewer bytes would be no room for any body.
 const BODIES_BYTES_MIN: usize = 1_024;
 
@@ -176,6 +194,23 @@ impl Options {
             self.http_bodies_bytes_max >= BODIES_BYTES_MIN,
             "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
         );
+        if let Some(Span(span)) = self.mqtt_keep_alive_max {
+            ensure!(
+                (MQTT_KEEP_ALIVE_MIN..=MQTT_KEEP_ALIVE_MAX).contains(&span),
+                "--mqtt-keep-alive-max: from 1s to 18h is needed"
+            );
+        }
+        ensure!(
+            self.mqtt_session_expiry_max.0 <= MQTT_SESSION_EXPIRY_MAX,
+            "--mqtt-session-expiry-max: at most 365d is needed"
+        );
+        for (option, least) in [
+            ("--mqtt-half-open-max", self.mqtt_half_open_max),
+            ("--mqtt-waiting-max", self.mqtt_waiting_max),
+            ("--mqtt-waiting-bytes-max", self.mqtt_waiting_bytes_max),
+        ] {
+            ensure!(least > 0, "{option}: at least 1 is needed");
+        }
         match (&self.manifests, &self.grants) {
             (None, None) => bail!("--manifests or --grants: one of them is needed"),
             (Some(_), Some(_)) => bail!("--manifests and --grants: one of them is enough"),

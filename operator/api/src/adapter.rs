@@ -171,7 +171,8 @@ pub struct AdapterSpec {
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2: publish by POST, subscribe by server-sent events.
     HTTP,
-    /// MQTT 5.0, 3.1.1 and 3.1; so far without retained messages, stored sessions and shared subscriptions.
+    /// MQTT 5.0, 3.1.1 and 3.1. What is retained, the sessions of clients that are away and shared subscriptions are so far
+    /// each pod's own.
     MQTT,
 }
 
@@ -394,6 +395,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// What is HTTP's own.
     pub http: HttpSettings,
+    /// What is MQTT's own.
+    pub mqtt: MqttSettings,
 }
 
 /// How logs are written.
@@ -431,6 +434,44 @@ pub struct HttpSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_024, max = 68_719_476_736_i64))]
     pub bodies_max_bytes: Option<i64>,
+}
+
+/// What is MQTT's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MqttSettings {
+    /// The longest keep alive of a client; one that says more, or none, is told this: 1s to 18h. Default: as it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('18h'))",
+        "message": "at least 1s and at most 18h"
+    }]))]
+    pub keep_alive_max: Option<String>,
+    /// How long a session may outlive its connection: 0s to 8760h. Default: 168h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('0s') && duration(self) <= duration('8760h'))",
+        "message": "at most 8760h"
+    }]))]
+    pub session_expiry_max: Option<String>,
+    /// Bytes of one packet. Default: 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 268_435_455))]
+    pub packet_max_bytes: Option<i32>,
+    /// Messages of QoS 1 and 2 that wait for one client, there or away; more are dropped and counted. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_waiting: Option<i32>,
+    /// Bytes of them. Default: 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 1_073_741_824))]
+    pub waiting_max_bytes: Option<i32>,
+    /// Connections of one pod that may wait at once to be let in; more are closed. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_half_open: Option<i32>,
 }
 
 /// How pods end.

@@ -6,26 +6,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use conformance::{Adapter, KEY_1};
 use futures_util::future::try_join_all;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use rabbitmq_rig::Rabbit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long each load runs.
 const LOAD: Duration = Duration::from_secs(5);
-const PAYLOAD: &[u8] = br#"[{"n":"urn:dev:sensor:voltage","u":"V","v":120.1}]"#;
+pub(crate) const PAYLOAD: &[u8] = br#"[{"n":"urn:dev:sensor:voltage","u":"V","v":120.1}]"#;
 
-struct Rate {
-    per_second: f64,
+pub(crate) struct Rate {
+    pub(crate) per_second: f64,
     cpu_us: f64,
     /// What the load generator took of the cores, where it is another process than what is measured.
     load_us: f64,
 }
 
 /// User and system time of a process, in seconds.
-fn cpu(process: &str) -> Result<f64> {
+pub(crate) fn cpu(process: &str) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<&str> = stat.rsplit_once(") ").context("a name")?.1.split(' ').collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
@@ -74,7 +76,7 @@ async fn over_http(adapter: &Adapter, connections: usize) -> Result<Rate> {
 }
 
 /// What the adapter says of each message: the same load is as many bytes too.
-fn properties() -> BasicProperties {
+pub(crate) fn properties() -> BasicProperties {
     let mut headers = FieldTable::default();
     let text = |text: &str| AMQPValue::LongString(LongString::from(text));
     headers.insert("x-channel".into(), text("lab.telemetry"));
@@ -108,7 +110,7 @@ async fn batches(channel: Channel, size: usize, until: Instant) -> Result<u64> {
     Ok(count)
 }
 
-async fn bare(url: &str, in_flight: usize) -> Result<Rate> {
+pub(crate) async fn bare(url: &str, in_flight: usize) -> Result<Rate> {
     let mut channels = Vec::new();
     for _ in 0..in_flight.min(2) {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
@@ -125,15 +127,42 @@ async fn bare(url: &str, in_flight: usize) -> Result<Rate> {
     Ok(Rate { per_second: count / begun.elapsed().as_secs_f64(), cpu_us: cpu * 1e6 / count, load_us: 0.0 })
 }
 
+/// A RabbitMQ with a durable queue that takes everything.
+pub(crate) struct Sink {
+    _rabbit: Rabbit,
+    pub(crate) url: String,
+    connection: Connection,
+    pub(crate) channel: Channel,
+}
+
+impl Sink {
+    pub(crate) async fn new() -> Result<Self> {
+        let rabbit = Rabbit::start()?;
+        let url = rabbit.url()?;
+        let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("alternate-exchange".into(), AMQPValue::LongString("messages.unrouted".into()));
+        channel.exchange_declare("messages".into(), ExchangeKind::Topic, exchange, arguments).await?;
+        channel.queue_declare("sink".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind("sink".into(), "messages".into(), "channels.#".into(), options, arguments).await?;
+        Ok(Self { _rabbit: rabbit, url, connection, channel })
+    }
+
+    /// A channel whose messages are confirmed.
+    pub(crate) async fn confirming(&self) -> Result<Channel> {
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    }
+}
+
 pub(crate) async fn run() -> Result<()> {
-    let rabbit = Rabbit::start()?;
-    let url = rabbit.url()?;
-    let adapter = Adapter::start(&url, &["--log-level", "warn,adapter=info"])?;
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    channel.queue_declare("sink".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
-    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    channel.queue_bind("sink".into(), "messages".into(), "channels.#".into(), options, arguments).await?;
+    let sink = Sink::new().await?;
+    let (url, channel) = (&sink.url, &sink.channel);
+    let adapter = Adapter::start(url, &["--log-level", "warn,adapter=info"])?;
 
     println!("\nConfirmed publish to a durable queue, {LOAD:?} each ({} bytes)", PAYLOAD.len());
     println!(
@@ -141,7 +170,7 @@ pub(crate) async fn run() -> Result<()> {
         "connections", "HTTP /s", "bare /s", "ratio", "adapter µs/msg", "bare µs/msg", "devices µs/msg"
     );
     for connections in [1, 16, 64] {
-        let bare = bare(&url, connections).await?;
+        let bare = bare(url, connections).await?;
         channel.queue_purge("sink".into(), lapin::options::QueuePurgeOptions::default()).await?;
         let http = over_http(&adapter, connections).await?;
         channel.queue_purge("sink".into(), lapin::options::QueuePurgeOptions::default()).await?;

@@ -141,7 +141,8 @@ pub struct Switch {
 pub struct Adapters {
     /// HTTP: publish by POST, subscribe by server-sent events.
     pub http: Adapter,
-    /// MQTT 5.0, 3.1.1 and 3.1; so far without retained messages, stored sessions and shared subscriptions.
+    /// MQTT 5.0, 3.1.1 and 3.1. What is retained, the sessions of clients that are away and shared subscriptions are so far
+    /// each pod's own.
     pub mqtt: Adapter,
 }
 

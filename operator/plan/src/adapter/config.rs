@@ -69,6 +69,12 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
         ("http-keep-alive", settings.http.keep_alive.clone()),
         ("http-timeout", settings.http.timeout.clone()),
         ("log-level", settings.log_level.clone()),
+        ("mqtt-half-open-max", settings.mqtt.max_half_open.map(|count| count.to_string())),
+        ("mqtt-keep-alive-max", settings.mqtt.keep_alive_max.clone()),
+        ("mqtt-packet-bytes-max", settings.mqtt.packet_max_bytes.map(|count| count.to_string())),
+        ("mqtt-session-expiry-max", settings.mqtt.session_expiry_max.clone()),
+        ("mqtt-waiting-bytes-max", settings.mqtt.waiting_max_bytes.map(|count| count.to_string())),
+        ("mqtt-waiting-max", settings.mqtt.max_waiting.map(|count| count.to_string())),
         ("publish-timeout", settings.publish_timeout.clone()),
     ];
     options.extend(given.into_iter().filter_map(|(option, value)| Some((option, value?))));

@@ -41,6 +41,13 @@ const EVERYTHING: &str = r#"
     logLevel: debug
     logFormat: Text
     http: {keepAlive: 10s, timeout: 20s, bodiesMaxBytes: 1048576}
+    mqtt:
+      keepAliveMax: 10m
+      sessionExpiryMax: 24h
+      packetMaxBytes: 65536
+      maxWaiting: 100
+      waitingMaxBytes: 65536
+      maxHalfOpen: 50
   drain: {timeout: 90s, connectionsPerSecond: 50}
   resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {memory: 1024Mi}}
   nodeSelector: {disk: fast}

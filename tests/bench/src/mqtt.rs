@@ -1,0 +1,339 @@
+//! MQTT beside Mosquitto, and beside the AMQP client alone: the same clients in the same run.
+//!
+//! Mosquitto keeps what it is given in memory and confirms nothing to anybody, so it stands beside the adapter with the
+//! broker in process; the AMQP client stands beside the adapter on RabbitMQ, both until a durable queue has each message.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use conformance::Adapter;
+use conformance::mqtt::{Login, packet, text};
+use futures_util::future::try_join_all;
+use lapin::options::{BasicPublishOptions, QueuePurgeOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::publish::{PAYLOAD, Sink, cpu, properties};
+
+const TOPIC: &str = "channels/lab.telemetry/messages/a";
+/// Connections that are made one after the other by each of so many.
+const CONNECTS: (usize, usize) = (16, 250);
+/// Messages of one publisher.
+const MESSAGES: usize = 20_000;
+/// Messages on their way to be acknowledged.
+const WINDOW: usize = 32;
+/// Subscribers, and messages to each.
+const FAN_OUT: (usize, usize) = (1_000, 50);
+/// Connections that say nothing.
+const IDLE: usize = 10_000;
+/// Rounds of a single publisher that waits for each answer.
+const ROUNDS: usize = 2_000;
+
+/// A Mosquitto on loopback, ended with this.
+struct Mosquitto {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Mosquitto {
+    /// Where Debian has it, if it is there.
+    fn start() -> Result<Option<Self>> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let folder = tempfile::TempDir::with_prefix("tidegate-mosquitto-")?;
+        let config = folder.path().join("mosquitto.conf");
+        let lines = "allow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nset_tcp_nodelay true\n";
+        std::fs::write(&config, format!("listener {port} 127.0.0.1\n{lines}user root\n"))?;
+        let started =
+            Command::new("mosquitto").arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let Ok(child) = started else { return Ok(None) };
+        let mosquitto = Self { child, address: (Ipv4Addr::LOCALHOST, port).into(), _folder: folder };
+        conformance::until("Mosquitto is up", || std::net::TcpStream::connect(mosquitto.address).is_ok());
+        Ok(Some(mosquitto))
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client of MQTT 3.1.1 that counts what it gets.
+struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(address: SocketAddr, id: &str) -> Result<Self> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Login { thing, key, .. } = Login::stored_3("").publisher();
+        let body = [text("MQTT"), vec![4, 0xc2, 0, 0], text(id), text(thing), text(key)].concat();
+        stream.write_all(&packet(0x10, &body)).await?;
+        let mut client = Self { stream, input: Vec::new() };
+        let answer = client.packets(1).await?;
+        ensure!(answer == [0x20], "not let in");
+        Ok(client)
+    }
+
+    async fn subscribe(&mut self, qos: u8) -> Result<()> {
+        self.stream.write_all(&packet(0x82, &[&[0, 1], &*text(TOPIC), &[qos]].concat())).await?;
+        ensure!(self.packets(1).await? == [0x90], "not subscribed");
+        Ok(())
+    }
+
+    /// The first bytes of the next so many packets.
+    async fn packets(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut firsts = Vec::with_capacity(count);
+        let mut at = 0;
+        loop {
+            while firsts.len() < count
+                && let Some(length) = whole(&self.input[at..])
+            {
+                firsts.push(self.input[at]);
+                at += length;
+            }
+            if firsts.len() == count {
+                self.input.drain(..at);
+                return Ok(firsts);
+            }
+            self.input.drain(..at);
+            at = 0;
+            ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the server closed the connection");
+        }
+    }
+}
+
+/// Bytes of the packet that these begin with, if all of it is there.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let (mut length, mut shift) = (0, 0);
+    for (index, byte) in bytes.iter().enumerate().skip(1) {
+        length |= usize::from(byte & 127) << shift;
+        shift += 7;
+        if *byte < 128 {
+            let all = index + 1 + length;
+            return (bytes.len() >= all).then_some(all);
+        }
+    }
+    None
+}
+
+fn publish(qos: u8, id: u16) -> Vec<u8> {
+    let name = if qos == 0 { vec![] } else { id.to_be_bytes().to_vec() };
+    packet(0x30 | qos << 1, &[text(TOPIC), name, PAYLOAD.to_vec()].concat())
+}
+
+/// Connections made in a second, each with its login and goodbye.
+async fn connect_rate(address: SocketAddr) -> Result<f64> {
+    let begun = Instant::now();
+    let clients = (0..CONNECTS.0).map(|number| async move {
+        for _ in 0..CONNECTS.1 {
+            let mut client = Client::connect(address, &format!("c{number}")).await?;
+            client.stream.write_all(&[0xe0, 0]).await?;
+        }
+        anyhow::Ok(())
+    });
+    try_join_all(clients).await?;
+    Ok((CONNECTS.0 * CONNECTS.1) as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Messages in a second from one publisher to one subscriber, both with this QoS, a window of them at once.
+async fn through(address: SocketAddr, qos: u8) -> Result<f64> {
+    let mut subscriber = Client::connect(address, "subscriber").await?;
+    subscriber.subscribe(qos).await?;
+    let mut publisher = Client::connect(address, "publisher").await?;
+    let begun = Instant::now();
+    let send = async {
+        for batch in 0..MESSAGES / WINDOW {
+            let messages = (0..WINDOW).flat_map(|number| publish(qos, u16::try_from(number + 1).unwrap_or(1)));
+            publisher.stream.write_all(&messages.collect::<Vec<u8>>()).await?;
+            if qos > 0 {
+                publisher.packets(WINDOW).await?;
+            } else if batch % 8 == 7 {
+                // So that the subscriber's queue is not what is measured.
+                publisher.stream.write_all(&[0xc0, 0]).await?;
+                publisher.packets(1).await?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    let receive = async {
+        let (mut received, mut acknowledged) = (0, 0_u16);
+        while received < MESSAGES / WINDOW * WINDOW {
+            let count = WINDOW.min(MESSAGES / WINDOW * WINDOW - received);
+            subscriber.packets(count).await?;
+            received += count;
+            if qos > 0 {
+                let mut acknowledgements = Vec::with_capacity(4 * count);
+                for _ in 0..count {
+                    acknowledged = if acknowledged == u16::MAX { 1 } else { acknowledged + 1 };
+                    acknowledgements.extend([&[0x40, 2], acknowledged.to_be_bytes().as_slice()].concat());
+                }
+                subscriber.stream.write_all(&acknowledgements).await?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(send, receive)?;
+    Ok((MESSAGES / WINDOW * WINDOW) as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Messages of QoS 0 delivered in a second, each to a thousand subscribers.
+async fn fan_out(address: SocketAddr) -> Result<f64> {
+    let mut subscribers = Vec::with_capacity(FAN_OUT.0);
+    for number in 0..FAN_OUT.0 {
+        let mut client = Client::connect(address, &format!("s{number}")).await?;
+        client.subscribe(0).await?;
+        subscribers.push(client);
+    }
+    let mut publisher = Client::connect(address, "publisher").await?;
+    let begun = Instant::now();
+    let receive = try_join_all(subscribers.iter_mut().map(|client| client.packets(FAN_OUT.1)));
+    let send = async {
+        for id in 0..FAN_OUT.1 {
+            publisher.stream.write_all(&publish(1, u16::try_from(id + 1)?)).await?;
+            publisher.packets(1).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(send, receive)?;
+    Ok((FAN_OUT.0 * FAN_OUT.1) as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn resident_kib(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    Ok(line.split_whitespace().nth(1).context("no figure")?.parse()?)
+}
+
+/// KiB that a connection takes that is let in and says nothing.
+async fn idle(address: SocketAddr, pid: u32) -> Result<f64> {
+    let before = resident_kib(pid)?;
+    let mut clients = Vec::with_capacity(IDLE);
+    for number in 0..IDLE {
+        clients.push(Client::connect(address, &format!("i{number}")).await?);
+    }
+    let after = resident_kib(pid)?;
+    drop(clients);
+    Ok((after - before) / IDLE as f64)
+}
+
+/// Messages of QoS 1 in a second until a durable queue has them, over so many connections.
+async fn confirmed(address: SocketAddr, connections: usize, load: Duration) -> Result<f64> {
+    let begun = Instant::now();
+    let publishers = (0..connections).map(|number| async move {
+        let mut client = Client::connect(address, &format!("p{number}")).await?;
+        let mut count = 0;
+        while begun.elapsed() < load {
+            let messages = (0..WINDOW).flat_map(|number| publish(1, u16::try_from(number + 1).unwrap_or(1)));
+            client.stream.write_all(&messages.collect::<Vec<u8>>()).await?;
+            client.packets(WINDOW).await?;
+            count += WINDOW;
+        }
+        anyhow::Ok(count)
+    });
+    let count: usize = try_join_all(publishers).await?.into_iter().sum();
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn median(mut rounds: Vec<Duration>) -> f64 {
+    rounds.sort_unstable();
+    rounds[rounds.len() / 2].as_secs_f64() * 1e6
+}
+
+/// The median time of one message of QoS 1, in µs, from a publisher that waits for each acknowledgement.
+async fn latency(address: SocketAddr) -> Result<f64> {
+    let mut client = Client::connect(address, "single").await?;
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        client.stream.write_all(&publish(1, 1)).await?;
+        client.packets(1).await?;
+        rounds.push(begun.elapsed());
+    }
+    Ok(median(rounds))
+}
+
+async fn bare_latency(sink: &Sink) -> Result<f64> {
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    let channel = sink.confirming().await?;
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        let (options, key) = (BasicPublishOptions::default(), "channels.lab.telemetry.a".into());
+        let sent = channel.basic_publish("messages".into(), key, options, PAYLOAD, properties()).await?;
+        ensure!(sent.await?.is_ack(), "not confirmed");
+        rounds.push(begun.elapsed());
+    }
+    Ok(median(rounds))
+}
+
+fn row(what: &str, unit: &str, ours: f64, peer: Option<f64>) {
+    let (peer, ratio) = match peer {
+        Some(peer) => (format!("{peer:.1}"), format!("{:.2}", ours / peer)),
+        None => ("-".to_owned(), "-".to_owned()),
+    };
+    println!("{what:>34} {unit:>8} {ours:>12.1} {peer:>12} {ratio:>8}");
+}
+
+/// Asks both the same questions, one after the other.
+async fn beside_mosquitto(ours: (SocketAddr, u32), peer: Option<(SocketAddr, u32)>) -> Result<()> {
+    println!("\nMQTT, broker in process, beside Mosquitto");
+    println!("{:>34} {:>8} {:>12} {:>12} {:>8}", "", "", "adapter", "mosquitto", "ratio");
+    let mut answers = Vec::new();
+    for (address, pid) in std::iter::once(ours).chain(peer) {
+        answers.push([
+            connect_rate(address).await?,
+            through(address, 0).await?,
+            through(address, 1).await?,
+            fan_out(address).await?,
+            idle(address, pid).await?,
+        ]);
+    }
+    let questions = [
+        ("connects", "/s"),
+        ("QoS 0, one to one", "/s"),
+        ("QoS 1, one to one", "/s"),
+        ("one to a thousand, QoS 0", "/s"),
+        ("an idle connection", "KiB"),
+    ];
+    for (number, (what, unit)) in questions.into_iter().enumerate() {
+        row(what, unit, answers[0][number], answers.get(1).map(|peer| peer[number]));
+    }
+    Ok(())
+}
+
+async fn beside_bare() -> Result<()> {
+    let sink = Sink::new().await?;
+    let adapter = Adapter::start(&sink.url, &["--log-level", "warn,adapter=info"])?;
+    println!("\nMQTT, QoS 1, until a durable queue of RabbitMQ has it, beside the AMQP client alone");
+    println!("{:>34} {:>8} {:>12} {:>12} {:>8}", "", "", "adapter", "bare", "ratio");
+    let load = Duration::from_secs(5);
+    let bare = crate::publish::bare(&sink.url, 2 * WINDOW).await?.per_second;
+    sink.channel.queue_purge("sink".into(), QueuePurgeOptions::default()).await?;
+    let before = cpu(&adapter.pid().to_string())?;
+    let rate = confirmed(adapter.mqtt(), 2, load).await?;
+    let cpu_us = (cpu(&adapter.pid().to_string())? - before) * 1e6 / (rate * load.as_secs_f64());
+    row("two connections, 64 in flight", "/s", rate, Some(bare));
+    sink.channel.queue_purge("sink".into(), QueuePurgeOptions::default()).await?;
+    row("one at a time, median", "µs", latency(adapter.mqtt()).await?, Some(bare_latency(&sink).await?));
+    println!("{:>34} {:>8} {cpu_us:>12.1}", "the adapter's CPU for a message", "µs");
+    Ok(())
+}
+
+pub(crate) async fn run() -> Result<()> {
+    let mosquitto = Mosquitto::start()?;
+    if mosquitto.is_none() {
+        println!("\nMosquitto is not installed (`apt-get install mosquitto`): nothing stands beside the adapter");
+    }
+    let adapter = Adapter::start("memory:", &["--log-level", "warn,adapter=info"])?;
+    let peer = mosquitto.as_ref().map(|peer| (peer.address, peer.child.id()));
+    beside_mosquitto((adapter.mqtt(), adapter.pid()), peer).await?;
+    drop((adapter, mosquitto));
+    beside_bare().await
+}
