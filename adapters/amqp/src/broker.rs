@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{
-    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, GroupName, Publication, Publisher, Receipt, Subscriber,
+    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, Publication, Publisher, Receipt, Subscriber, Terms,
     Unavailable,
 };
 use tidegate_model::{ChannelId, FilterPermit};
@@ -121,13 +121,9 @@ impl Publisher for AmqpBroker {
 }
 
 impl Subscriber for AmqpBroker {
-    fn subscribe(
-        &self,
-        permit: FilterPermit,
-        group: Option<GroupName>,
-    ) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
+    fn subscribe(&self, permit: FilterPermit, terms: Terms) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
         Box::pin(async move {
-            let (queue, _attachment) = self.fanout.attach(&permit, group);
+            let (queue, _attachment) = self.fanout.attach(&permit, terms);
             self.wake.notify_one();
             let mut bound = self.bound.subscribe();
             let ready = bound.wait_for(|bound| bound.contains(permit.channel()));

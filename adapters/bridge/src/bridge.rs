@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::grants::GrantSource;
 use crate::metrics::{Metrics, OutcomeLabels, ProtocolLabels};
 use crate::payload;
-use crate::port::{Delivery, GroupName, Publication, Publisher, Receipt, Retained, Subscriber, Unavailable};
+use crate::port::{Delivery, Publication, Publisher, Receipt, Retained, Subscriber, Terms, Unavailable};
 use crate::presence::Presence;
 use crate::subscription::{Subscription, SubscriptionParts};
 
@@ -236,32 +236,22 @@ impl Bridge {
         filter: TopicFilter,
         protocol: Protocol,
     ) -> Result<Subscription, Refusal> {
-        self.subscribe_as(principal, filter, None, protocol).await
+        self.subscribe_on(Terms::default(), principal, filter, protocol).await
     }
 
-    /// The same, as one of a group that shares the messages: each is for one of them. A group is of one Channel, one
-    /// filter and one name; who may receive what the filter matches may join.
+    /// The same on other terms. Each message is for one of a group; a group is of one Channel, one filter and one name, and
+    /// who may receive what the filter matches may join.
     ///
     /// # Errors
     /// As [`Bridge::subscribe`].
-    pub async fn subscribe_shared(
+    pub async fn subscribe_on(
         &self,
+        terms: Terms,
         principal: &Principal,
         filter: TopicFilter,
-        group: GroupName,
         protocol: Protocol,
     ) -> Result<Subscription, Refusal> {
-        self.subscribe_as(principal, filter, Some(group), protocol).await
-    }
-
-    async fn subscribe_as(
-        &self,
-        principal: &Principal,
-        filter: TopicFilter,
-        group: Option<GroupName>,
-        protocol: Protocol,
-    ) -> Result<Subscription, Refusal> {
-        let outcome = self.try_subscribe(principal, filter, group, protocol).await;
+        let outcome = self.try_subscribe(principal, filter, terms, protocol).await;
         self.metrics.subscribes.get_or_create(&OutcomeLabels::of(protocol, &outcome)).inc();
         outcome
     }
@@ -270,13 +260,13 @@ impl Bridge {
         &self,
         principal: &Principal,
         filter: TopicFilter,
-        group: Option<GroupName>,
+        terms: Terms,
         protocol: Protocol,
     ) -> Result<Subscription, Refusal> {
         let changes = self.parts.grants.changes();
         let permit = self.parts.grants.table().authorize_filter(principal, filter.clone(), self.now())?;
         let channel = permit.channel().clone();
-        let subscribed = self.parts.subscriber.subscribe(permit, group).await;
+        let subscribed = self.parts.subscriber.subscribe(permit, terms).await;
         let queue = subscribed.map_err(|away| unavailable(away, Operation::Subscribe))?;
         Ok(Subscription::new(SubscriptionParts {
             queue,

@@ -1,8 +1,8 @@
 //! From one stream of deliveries to many subscribers: a trie over the levels, and a bounded queue for each. Of a group
 //! that shares a filter, each message is for one.
 //!
-//! A queue that is full ends its subscriber, who reads what it holds and then learns of the end; a gap in the stream
-//! itself is told to all. Nobody misses a message without being told.
+//! A queue that is full ends its subscriber, who reads what it holds and then learns of the end, or loses messages on those
+//! terms; a gap in the stream itself is told to all.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tidegate_model::{ChannelId, FilterPermit, SubtopicFilter};
+use tidegate_model::{ChannelId, FilterPermit, QoS, SubtopicFilter};
 use tokio::sync::Notify;
 
-use crate::port::{Delivery, GroupName};
+use crate::port::{Delivery, GroupName, Overflow, Terms};
 use trie::Trie;
 
 mod trie;
@@ -51,12 +51,43 @@ struct QueueState {
     ended: bool,
 }
 
+impl QueueState {
+    /// Takes the oldest delivery of QoS 0 out for one of a higher; whether there was one that is not smaller.
+    fn make_room(&mut self, delivery: &Delivery) -> bool {
+        let bytes = delivery.message.payload.len();
+        let gives_way = |event: &QueueEvent| {
+            matches!(event, QueueEvent::Delivery(old)
+                if old.message.qos == QoS::AtMostOnce && old.message.payload.len() >= bytes)
+        };
+        if delivery.message.qos == QoS::AtMostOnce {
+            return false;
+        }
+        let Some(at) = self.events.iter().position(gives_way) else { return false };
+        if let Some(QueueEvent::Delivery(old)) = self.events.remove(at) {
+            self.payload_bytes -= old.message.payload.len();
+        }
+        true
+    }
+}
+
 /// The queue of one subscriber.
 struct Queue {
     state: Mutex<QueueState>,
     readable: Notify,
     /// Whether its device is away; others of its group come first then.
     rests: AtomicBool,
+    overflow: Overflow,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    /// It is in the queue, or the queue had ended before.
+    Taken,
+    /// The queue has ended with it.
+    Ended,
+    /// It is lost, or one of QoS 0 was in its place.
+    Dropped,
 }
 
 impl Queue {
@@ -64,25 +95,36 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a delivery; `false` when this one ended the queue.
-    fn push(&self, delivery: &Arc<Delivery>, limits: &QueueLimits) -> bool {
+    /// Adds a delivery, as far as there is room.
+    fn push(&self, delivery: &Arc<Delivery>, limits: &QueueLimits) -> Pushed {
         let mut state = self.lock();
         if state.ended {
-            return true;
+            return Pushed::Taken;
         }
         let payload_bytes = state.payload_bytes + delivery.message.payload.len();
         let full = state.events.len() >= limits.deliveries_max
             || (payload_bytes > limits.bytes_max && !state.events.is_empty());
-        if full {
-            state.ended = true;
-            state.events.push_back(QueueEvent::Overrun);
-        } else {
-            state.payload_bytes = payload_bytes;
+        let pushed = match self.overflow {
+            _ if !full => Pushed::Taken,
+            Overflow::End => Pushed::Ended,
+            Overflow::Drop => Pushed::Dropped,
+        };
+        let has_place = match pushed {
+            Pushed::Taken => true,
+            Pushed::Ended => {
+                state.ended = true;
+                state.events.push_back(QueueEvent::Overrun);
+                false
+            }
+            Pushed::Dropped => state.make_room(delivery),
+        };
+        if has_place {
+            state.payload_bytes += delivery.message.payload.len();
             state.events.push_back(QueueEvent::Delivery(Arc::clone(delivery)));
         }
         drop(state);
         self.readable.notify_one();
-        !full
+        pushed
     }
 
     /// Whether another delivery of that size would not end it.
@@ -186,6 +228,7 @@ type Abandoned = Box<dyn Fn(&ChannelId) + Send + Sync>;
 #[derive(Clone, Debug, Default)]
 pub struct FanoutMetrics {
     overruns: Counter,
+    dropped: Counter,
     gaps: Counter,
 }
 
@@ -196,6 +239,8 @@ impl FanoutMetrics {
         let metrics = Self::default();
         let overruns = "Subscribers that were ended because their queue was full";
         registry.register("subscriber_overruns", overruns, metrics.overruns.clone());
+        let dropped = "Messages that subscribers lost because their queue was full";
+        registry.register("subscriber_dropped", dropped, metrics.dropped.clone());
         let gaps = "Times that subscribers were told that messages may be missing";
         registry.register("subscriber_gaps", gaps, metrics.gaps.clone());
         metrics
@@ -221,10 +266,15 @@ impl Fanout {
         Arc::new(Self { subscribers: RwLock::default(), limits, metrics, abandoned: Box::new(abandoned) })
     }
 
-    /// Adds a subscriber, of a group where one is named. It receives what is delivered after this returns, until its
-    /// queue is dropped.
-    pub fn attach(self: &Arc<Self>, permit: &FilterPermit, group: Option<GroupName>) -> (DeliveryQueue, Attachment) {
-        let queue = Arc::new(Queue { state: Mutex::default(), readable: Notify::new(), rests: AtomicBool::new(false) });
+    /// Adds a subscriber. It receives what is delivered after this returns, until its queue is dropped.
+    pub fn attach(self: &Arc<Self>, permit: &FilterPermit, terms: Terms) -> (DeliveryQueue, Attachment) {
+        let Terms { group, overflow } = terms;
+        let queue = Arc::new(Queue {
+            state: Mutex::default(),
+            readable: Notify::new(),
+            rests: AtomicBool::new(false),
+            overflow,
+        });
         let (channel, filter) = (permit.channel().clone(), permit.filter().clone());
         let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         let id = subscribers.id();
@@ -262,10 +312,18 @@ impl Fanout {
             let alone = subscribers.entries.get(id).map(|entry| &entry.queue);
             let bytes = delivery.message.payload.len();
             let queue = alone.or_else(|| subscribers.group(*id)?.turn(bytes, &self.limits));
-            if queue.is_some_and(|queue| !queue.push(&delivery, &self.limits)) {
-                self.metrics.overruns.inc();
+            if let Some(queue) = queue {
+                self.count(queue.push(&delivery, &self.limits));
             }
         });
+    }
+
+    fn count(&self, pushed: Pushed) {
+        match pushed {
+            Pushed::Taken => {}
+            Pushed::Ended => drop(self.metrics.overruns.inc()),
+            Pushed::Dropped => drop(self.metrics.dropped.inc()),
+        }
     }
 
     /// Tells every subscriber that messages may be missing here.
@@ -358,8 +416,8 @@ impl Fanout {
         while let Some(event) = queue.pop() {
             let QueueEvent::Delivery(delivery) = event else { continue };
             let next = group.turn(delivery.message.payload.len(), &self.limits);
-            if next.is_some_and(|queue| !queue.push(&delivery, &self.limits)) {
-                self.metrics.overruns.inc();
+            if let Some(queue) = next {
+                self.count(queue.push(&delivery, &self.limits));
             }
         }
         None

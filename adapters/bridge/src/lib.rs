@@ -21,7 +21,8 @@ pub use departure::{DeparturePace, Departures};
 pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits, Rest};
 pub use grants::{GrantSource, Grants, KeyLookup, Session, StaleTable};
 pub use port::{
-    BoxFuture, Broker, Delivery, GroupName, Publication, Publisher, Receipt, Retained, Subscriber, Unavailable,
+    BoxFuture, Broker, Delivery, GroupName, Overflow, Publication, Publisher, Receipt, Retained, Subscriber, Terms,
+    Unavailable,
 };
 pub use presence::Presence;
 pub use subscription::{Scope, Subscription, SubscriptionEnd, SubscriptionEvent};

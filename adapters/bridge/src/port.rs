@@ -114,15 +114,30 @@ pub trait Publisher: Send + Sync + 'static {
 /// Delivers messages.
 pub trait Subscriber: Send + Sync + 'static {
     /// Opens a queue that receives every message that the permit's filter matches and that is confirmed after this
-    /// returns; with a group, every one of those that is this member's turn.
+    /// returns; in a group, every one of those that is this member's turn.
     ///
     /// # Errors
     /// [`Unavailable`] when the broker cannot be asked within its bound; nothing is left half-made.
-    fn subscribe(
-        &self,
-        permit: FilterPermit,
-        group: Option<GroupName>,
-    ) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>>;
+    fn subscribe(&self, permit: FilterPermit, terms: Terms) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>>;
+}
+
+/// How a subscriber is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Who shares its messages.
+    pub group: Option<GroupName>,
+    /// What becomes of it when it does not take them in time.
+    pub overflow: Overflow,
+}
+
+/// What becomes of a subscriber whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It reads what it holds, and is told that it has ended.
+    #[default]
+    End,
+    /// It goes on, and loses messages: of QoS 0 first, then those that come. Each is counted.
+    Drop,
 }
 
 /// Names subscribers of one filter that share its messages.

@@ -64,6 +64,8 @@ impl Scope {
 pub struct Subscription {
     parts: SubscriptionParts,
     ended: Option<SubscriptionEnd>,
+    /// Whether the table in force has been asked.
+    is_asked: bool,
     _session: Session,
 }
 
@@ -71,7 +73,7 @@ impl Subscription {
     pub(crate) fn new(parts: SubscriptionParts) -> Self {
         parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(parts.protocol)).inc();
         let session = parts.grants.open_session(parts.principal.clone(), parts.filter.clone());
-        Self { parts, ended: None, _session: session }
+        Self { parts, ended: None, is_asked: false, _session: session }
     }
 
     /// What it receives, without the right to it: for who must know which of several subscriptions a message is for.
@@ -93,14 +95,23 @@ impl Subscription {
             return SubscriptionEvent::Ended(end);
         }
         loop {
-            if !self.still_allowed() {
-                return self.end(SubscriptionEnd::Revoked);
+            // A table that came meanwhile is asked before anything is told; so is the clock, where the key may end.
+            let is_new = self.parts.changes.has_changed().unwrap_or(true);
+            if is_new || !self.is_asked || self.parts.principal.not_after().is_some() {
+                self.parts.changes.mark_unchanged();
+                self.is_asked = true;
+                if !self.still_allowed() {
+                    return self.end(SubscriptionEnd::Revoked);
+                }
             }
             let key_ended = key_ended(&self.parts.principal, self.parts.clock.now());
             let event = tokio::select! {
                 biased;
                 changed = self.parts.changes.changed() => match changed {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        self.is_asked = false;
+                        continue;
+                    }
                     Err(_source_gone) => return self.end(SubscriptionEnd::Revoked),
                 },
                 () = key_ended => continue,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{
-    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, GroupName, Publication, Publisher, QueueLimits, Receipt,
-    Subscriber, Unavailable,
+    BoxFuture, Broker, DeliveryQueue, Fanout, FanoutMetrics, Publication, Publisher, QueueLimits, Receipt, Subscriber,
+    Terms, Unavailable,
 };
 use tidegate_model::FilterPermit;
 use tokio::sync::watch;
@@ -42,12 +42,8 @@ impl Publisher for MemoryBroker {
 }
 
 impl Subscriber for MemoryBroker {
-    fn subscribe(
-        &self,
-        permit: FilterPermit,
-        group: Option<GroupName>,
-    ) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
-        let (queue, _attachment) = self.fanout.attach(&permit, group);
+    fn subscribe(&self, permit: FilterPermit, terms: Terms) -> BoxFuture<'_, Result<DeliveryQueue, Unavailable>> {
+        let (queue, _attachment) = self.fanout.attach(&permit, terms);
         Box::pin(std::future::ready(Ok(queue)))
     }
 }

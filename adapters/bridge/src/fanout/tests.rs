@@ -77,7 +77,8 @@ fn drain(queue: &DeliveryQueue) -> Vec<String> {
 #[test]
 fn a_full_queue_ends_its_subscriber_and_nobody_else() {
     let fanout = fanout(QueueLimits { deliveries_max: 2, bytes_max: 1_000 });
-    let ((slow, _), (quick, _)) = (fanout.attach(&permit("/#"), None), fanout.attach(&permit("/#"), None));
+    let ((slow, _), (quick, _)) =
+        (fanout.attach(&permit("/#"), Terms::default()), fanout.attach(&permit("/#"), Terms::default()));
     for payload in [b"1", b"2", b"3", b"4"] {
         fanout.deliver(delivery("/a", payload));
         assert_eq!(drain(&quick).len(), 1);
@@ -89,7 +90,7 @@ fn a_full_queue_ends_its_subscriber_and_nobody_else() {
 #[test]
 fn a_queue_is_bounded_in_bytes_and_takes_one_large_message() {
     let fanout = fanout(QueueLimits { deliveries_max: 100, bytes_max: 4 });
-    let (queue, _) = fanout.attach(&permit(""), None);
+    let (queue, _) = fanout.attach(&permit(""), Terms::default());
     fanout.deliver(delivery("", b"large"));
     assert_eq!(drain(&queue), ["large"]);
     for payload in [b"ab", b"cd", b"ef"] {
@@ -101,7 +102,8 @@ fn a_queue_is_bounded_in_bytes_and_takes_one_large_message() {
 #[test]
 fn a_gap_is_told_to_everyone_once_in_a_row() {
     let fanout = fanout(QueueLimits::default());
-    let ((a, _), (b, _)) = (fanout.attach(&permit("/#"), None), fanout.attach(&permit("/x/+"), None));
+    let ((a, _), (b, _)) =
+        (fanout.attach(&permit("/#"), Terms::default()), fanout.attach(&permit("/x/+"), Terms::default()));
     fanout.deliver(delivery("/x/y", b"1"));
     fanout.mark_gap();
     fanout.mark_gap();
@@ -117,9 +119,9 @@ fn the_first_and_the_last_subscriber_of_a_channel_are_told_apart() {
     let fanout = Fanout::new(QueueLimits::default(), FanoutMetrics::default(), move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
     });
-    let (first, attachment) = fanout.attach(&permit("/a"), None);
+    let (first, attachment) = fanout.attach(&permit("/a"), Terms::default());
     assert_eq!(attachment, Attachment::First);
-    let (second, attachment) = fanout.attach(&permit("/a"), None);
+    let (second, attachment) = fanout.attach(&permit("/a"), Terms::default());
     assert_eq!(attachment, Attachment::Another);
     drop(first);
     assert_eq!((abandoned.load(Ordering::Relaxed), fanout.len()), (0, 1));
@@ -131,7 +133,7 @@ fn the_first_and_the_last_subscriber_of_a_channel_are_told_apart() {
 #[tokio::test]
 async fn a_waiting_reader_is_woken() {
     let fanout = fanout(QueueLimits::default());
-    let (mut queue, _) = fanout.attach(&permit("/#"), None);
+    let (mut queue, _) = fanout.attach(&permit("/#"), Terms::default());
     let waiting = tokio::spawn(async move { queue.next().await });
     fanout.deliver(delivery("/a", b"1"));
     let event = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
@@ -152,7 +154,7 @@ proptest! {
         let fanout = fanout(QueueLimits::default());
         let permits: Vec<FilterPermit> =
             filters.into_iter().map(|(levels, rest)| permit(&(suffix(levels) + if rest { "/#" } else { "" }))).collect();
-        let mut queues: Vec<_> = permits.iter().map(|permit| (permit, fanout.attach(permit, None).0)).collect();
+        let mut queues: Vec<_> = permits.iter().map(|permit| (permit, fanout.attach(permit, Terms::default()).0)).collect();
         if dropped < queues.len() {
             queues.remove(dropped);
         }
@@ -167,13 +169,37 @@ proptest! {
     }
 }
 
+fn workers() -> Terms {
+    Terms { group: Some(GroupName::new("workers")), ..Terms::default() }
+}
+
+#[test]
+fn who_would_rather_lose_messages_loses_those_first_that_nobody_waits_for() {
+    let fanout = fanout(QueueLimits { deliveries_max: 2, bytes_max: 1_000 });
+    let (queue, _) = fanout.attach(&permit("/#"), Terms { overflow: Overflow::Drop, ..Terms::default() });
+    let send = |payload: &'static [u8], qos| {
+        let mut delivery = delivery("/x", payload);
+        delivery.message.qos = qos;
+        fanout.deliver(delivery);
+    };
+    send(b"1", QoS::AtMostOnce);
+    send(b"2", QoS::AtLeastOnce);
+    send(b"3", QoS::AtMostOnce);
+    send(b"4", QoS::ExactlyOnce);
+    send(b"5", QoS::AtLeastOnce);
+    assert_eq!(drain(&queue), ["2", "4"]);
+    assert_eq!(fanout.metrics.dropped.get(), 3);
+    send(b"6", QoS::AtMostOnce);
+    assert_eq!(drain(&queue), ["6"]);
+}
+
 #[test]
 fn a_group_shares_what_it_receives_and_nobody_else_has_less_of_it() {
     let fanout = fanout(QueueLimits::default());
-    let group = || Some(GroupName::new("workers"));
+    let group = workers;
     let join = |filter: &str| fanout.attach(&permit(filter), group()).0;
     let (first, second, other) = (join("/#"), join("/#"), join("/x/#"));
-    let alone = fanout.attach(&permit("/#"), None).0;
+    let alone = fanout.attach(&permit("/#"), Terms::default()).0;
     for payload in [b"1", b"2", b"3", b"4"] {
         fanout.deliver(delivery("/x", payload));
     }
@@ -185,7 +211,7 @@ fn a_group_shares_what_it_receives_and_nobody_else_has_less_of_it() {
 #[test]
 fn what_a_member_of_a_group_leaves_unread_is_for_the_others() {
     let fanout = fanout(QueueLimits::default());
-    let join = || fanout.attach(&permit("/#"), Some(GroupName::new("workers"))).0;
+    let join = || fanout.attach(&permit("/#"), workers()).0;
     let (first, second) = (join(), join());
     for payload in [b"1", b"2"] {
         fanout.deliver(delivery("/x", payload));
@@ -202,7 +228,7 @@ fn what_a_member_of_a_group_leaves_unread_is_for_the_others() {
 #[test]
 fn who_is_away_or_full_is_passed_over_as_long_as_another_is_not() {
     let fanout = fanout(QueueLimits { deliveries_max: 2, bytes_max: 1_000 });
-    let join = || fanout.attach(&permit("/#"), Some(GroupName::new("workers"))).0;
+    let join = || fanout.attach(&permit("/#"), workers()).0;
     let (away, here) = (join(), join());
     away.rest().set(true);
     for payload in [b"1", b"2", b"3"] {

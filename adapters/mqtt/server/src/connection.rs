@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidegate_bridge::{BoxFuture, GroupName, Presence, Subscription};
+use tidegate_bridge::{BoxFuture, GroupName, Overflow, Presence, Subscription, Terms};
 use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
 use tidegate_mqtt_proto::{
     Accepted, Connect, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket, Wanted,
@@ -33,6 +33,8 @@ const FINISH_MAX: Duration = Duration::from_secs(30);
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// A buffer that is larger than this is given back when it is empty.
 const IDLE_BYTES_MAX: usize = 1_024;
+/// Messages and answers that are taken before what came of them is written.
+const BATCH_MAX: usize = 64;
 /// Bytes that wait to be written before the session is asked for more, and the client for more.
 const OUTPUT_BYTES_HIGH: usize = 64 * 1_024;
 
@@ -162,6 +164,19 @@ where
                 drop(half_open.take());
             }
             self.take_in();
+            self.take_more();
+        }
+    }
+
+    /// Takes what else is there by now, so that it is written in one go.
+    fn take_more(&mut self) {
+        for _ in 0..BATCH_MAX {
+            let Some(Some(done)) = self.work.next().now_or_never() else { break };
+            self.handle_done(done);
+        }
+        for _ in 0..BATCH_MAX {
+            let Some(news) = self.listeners.next().now_or_never() else { break };
+            self.handle_news(news);
         }
     }
 
@@ -451,14 +466,14 @@ async fn welcome(face: &Arc<MqttFace>, connect: &Connect) -> Result<Welcome, Ref
 }
 
 async fn subscribe(face: &MqttFace, absent: &Principal, filter: &str) -> Result<Subscription, Refusal> {
-    let parse = |filter| TopicFilter::parse_mqtt(filter, &face.topic);
-    match shared(filter) {
-        //= MQTT-4.8.2-1
-        Shared::Of { group, filter } => {
-            face.bridge.subscribe_shared(absent, parse(filter)?, GroupName::new(group), Protocol::Mqtt).await
-        }
-        Shared::No | Shared::Malformed => face.bridge.subscribe(absent, parse(filter)?, Protocol::Mqtt).await,
-    }
+    //= MQTT-4.8.2-1
+    let (group, filter) = match shared(filter) {
+        Shared::Of { group, filter } => (Some(GroupName::new(group)), filter),
+        Shared::No | Shared::Malformed => (None, filter),
+    };
+    let filter = TopicFilter::parse_mqtt(filter, &face.topic)?;
+    let terms = Terms { group, overflow: Overflow::Drop };
+    face.bridge.subscribe_on(terms, absent, filter, Protocol::Mqtt).await
 }
 
 /// Waits until the process ends and it is this connection's turn.

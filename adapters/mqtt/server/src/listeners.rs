@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::future::{AbortHandle, abortable};
-use futures_util::stream::FuturesUnordered;
-use tidegate_bridge::{BoxFuture, Delivery, Rest, Scope, Subscription, SubscriptionEnd, SubscriptionEvent};
+use futures_util::stream::{self, AbortHandle, BoxStream, SelectAll};
+use tidegate_bridge::{Delivery, Rest, Scope, Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_model::MessageId;
 use tidegate_mqtt_proto::{Shared, Text, shared};
 
@@ -28,13 +27,6 @@ impl Drop for Listening {
     }
 }
 
-/// A subscription, and what it tells.
-struct Heard {
-    filter: Text,
-    subscription: Subscription,
-    event: SubscriptionEvent,
-}
-
 /// What came of the subscriptions.
 pub(crate) enum News {
     /// A message, and the filters that it is for.
@@ -51,7 +43,7 @@ pub(crate) enum News {
 #[derive(Default)]
 pub(crate) struct Listeners {
     listening: BTreeMap<Text, Listening>,
-    events: FuturesUnordered<BoxFuture<'static, Option<Box<Heard>>>>,
+    events: SelectAll<BoxStream<'static, (Text, SubscriptionEvent)>>,
     copies: Copies,
     /// What this client published lately, where it does not want that back.
     own: Option<VecDeque<MessageId>>,
@@ -67,7 +59,7 @@ impl Listeners {
             scope: subscription.scope(),
             is_shared: !matches!(shared(filter.as_str()), Shared::No),
             rest: subscription.rest(),
-            stop: self.next_event(filter.clone(), subscription),
+            stop: self.hear(filter.clone(), subscription),
         };
         self.listening.insert(filter, listening);
     }
@@ -92,47 +84,45 @@ impl Listeners {
         }
     }
 
-    fn next_event(&self, filter: Text, mut subscription: Subscription) -> AbortHandle {
-        let (next, stop) = abortable(async move {
-            let event = subscription.next().await;
-            Box::new(Heard { filter, subscription, event })
+    fn hear(&mut self, filter: Text, subscription: Subscription) -> AbortHandle {
+        let told = stream::unfold(Some(subscription), move |subscription| {
+            let filter = filter.clone();
+            async move {
+                let mut subscription = subscription?;
+                let event = subscription.next().await;
+                let goes_on = !matches!(event, SubscriptionEvent::Ended(_));
+                Some(((filter, event), goes_on.then_some(subscription)))
+            }
         });
-        // One that was given up meanwhile tells nothing.
-        self.events.push(Box::pin(async move { next.await.ok() }));
+        let (told, stop) = stream::abortable(told);
+        self.events.push(told.boxed());
         stop
     }
 
     /// Waits for what comes next; for ever while there is no subscription. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> News {
         match self.events.next().await {
-            Some(Some(heard)) => self.handle(*heard),
-            Some(None) => News::Nothing,
+            Some((filter, event)) => self.handle(filter, event),
             None => std::future::pending().await,
         }
     }
 
-    fn handle(&mut self, heard: Heard) -> News {
-        let Heard { filter, subscription, event } = heard;
+    fn handle(&mut self, filter: Text, event: SubscriptionEvent) -> News {
         if !self.listening.contains_key(&filter) {
             return News::Nothing;
         }
-        let news = match event {
+        match event {
             SubscriptionEvent::Delivery(delivery) => self.message(&filter, delivery),
             // MQTT has no word for it; the next message shows that the client is served again.
             SubscriptionEvent::Gap => News::Nothing,
             SubscriptionEvent::Ended(end) => {
                 self.listening.remove(&filter);
-                return match end {
+                match end {
                     SubscriptionEnd::Revoked => News::Revoked(filter),
                     SubscriptionEnd::Overrun => News::Overrun(filter),
-                };
+                }
             }
-        };
-        let stop = self.next_event(filter.clone(), subscription);
-        if let Some(listening) = self.listening.get_mut(&filter) {
-            listening.stop = stop;
         }
-        news
     }
 
     /// One copy of a message, whichever of its filters brings it first; and one for each group that it came through.
