@@ -88,10 +88,10 @@ impl<Io> Connection<Io>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    pub(crate) fn new(face: Arc<MqttFace>, io: Io) -> Self {
+    pub(crate) fn new(face: Arc<MqttFace>, io: Io) -> Box<Self> {
         let session = Session::new(face.limits, now().into_std());
         let (reader, writer) = tokio::io::split(io);
-        Self {
+        Box::new(Self {
             face,
             reader,
             writer,
@@ -104,25 +104,31 @@ where
             listeners: Listeners::default(),
             is_closing: false,
             is_half_closed: false,
-        }
+        })
     }
 
-    pub(crate) async fn run(mut self, half_open: SemaphorePermit<'_>) {
+    pub(crate) async fn run(mut self: Box<Self>, half_open: SemaphorePermit<'_>) {
         let ended_by_peer = self.serve(half_open).await;
-        let Self { face, mut session, client, work, listeners, reader, writer, output, .. } = self;
+        // Its future is large, and as long as the connection is there, nobody needs it.
+        Box::pin(self.leave(ended_by_peer)).await;
+    }
+
+    /// Says its last words, and does with the session what is to be done.
+    async fn leave(self: Box<Self>, ended_by_peer: bool) {
+        let Self { face, mut session, client, work, listeners, reader, writer, output, .. } = *self;
         let last_words = async {
             // Without this, a reset could overtake them.
             if !ended_by_peer {
                 let _ = tokio::time::timeout(LINGER, linger(reader, writer, &output)).await;
             }
         };
-        let leave = async {
+        let depart = async {
             finish(&face, &mut session, work, client.as_deref()).await;
             let Some(client) = client else { return };
             let Client { holder, .. } = *client;
             holder.leave(&face, session.into_ended(), listeners).await;
         };
-        tokio::join!(last_words, leave);
+        tokio::join!(last_words, depart);
     }
 
     /// Until either side ends it; whether that was the peer.

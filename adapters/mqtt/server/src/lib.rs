@@ -76,3 +76,18 @@ impl MqttFace {
         connection::Connection::new(Arc::clone(&self), io).run(half_open).await;
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection takes of memory that says nothing, beside its buffers, which are given back.
+    #[test]
+    fn a_connection_is_small() {
+        type Connection = connection::Connection<tokio::net::TcpStream>;
+        fn size_of_future<F>(_: fn(Box<Connection>, tokio::sync::SemaphorePermit<'static>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of::<Connection>() + size_of_future(Connection::run);
+        assert!(bytes <= 2_500, "{bytes} bytes");
+    }
+}
