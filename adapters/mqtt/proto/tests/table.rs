@@ -126,6 +126,31 @@ fn said(session: &mut Session) -> String {
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }
 }
 
+/// Subscribes to `a` and has a message of it delivered.
+fn deliver(session: &mut Session, qos: QoS, now: Instant) {
+    let options = SubscriptionOptions {
+        qos: QoS::ExactlyOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::DoNotSend,
+    };
+    let id = PacketId::new(9).unwrap();
+    let subscribe = Subscribe { id, properties: Properties::NONE, filters: vec![(text("a"), options)] };
+    session.handle_packet(Packet::Subscribe(subscribe), now);
+    let Some(Output::Subscribe(ticket, _)) = session.poll_output() else { unreachable!("it was asked for") };
+    session.subscribed(ticket, vec![Ok(QoS::ExactlyOnce)], None);
+    let message = Message {
+        topic: text("a"),
+        payload: Bytes::from_static(b"x"),
+        qos,
+        retain: false,
+        properties: Properties::NONE,
+        expires: None,
+    };
+    session.deliver(message, &[text("a")], false, now);
+    said(session);
+}
+
 /// A session in each state that makes a difference to a packet of the name 1.
 fn states(version: Version, now: Instant) -> Vec<(&'static str, Session)> {
     let silent = || Session::new(Limits::default(), now);
@@ -143,27 +168,7 @@ fn states(version: Version, now: Instant) -> Vec<(&'static str, Session)> {
     };
     let delivering = |qos: QoS| {
         let mut session = open();
-        let options = SubscriptionOptions {
-            qos: QoS::ExactlyOnce,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::DoNotSend,
-        };
-        let id = PacketId::new(9).unwrap();
-        let subscribe = Subscribe { id, properties: Properties::NONE, filters: vec![(text("a"), options)] };
-        session.handle_packet(Packet::Subscribe(subscribe), now);
-        let Some(Output::Subscribe(ticket, _)) = session.poll_output() else { unreachable!("it was asked for") };
-        session.subscribed(ticket, vec![Ok(QoS::ExactlyOnce)], None);
-        let message = Message {
-            topic: text("a"),
-            payload: Bytes::from_static(b"x"),
-            qos,
-            retain: false,
-            properties: Properties::NONE,
-            expires: None,
-        };
-        session.deliver(message, &[text("a")], false, now);
-        said(&mut session);
+        deliver(&mut session, qos, now);
         session
     };
     let releasing = || {

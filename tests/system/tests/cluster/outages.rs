@@ -3,7 +3,7 @@
 
 use conformance::until;
 use serde_json::json;
-use system_tests::{Accepted, NAMESPACE, Traffic, Witness, system, thing};
+use system_tests::{Accepted, Listener, NAMESPACE, Traffic, Witness, adapter, channel, system, thing};
 use tidegate_client::{Address, Client, ClientError, Publication, Status};
 
 use crate::{ADAPTER_PODS, OPERATOR_PODS, two_pods};
@@ -65,6 +65,44 @@ fn all_pods_are_replaced_without_a_message_lost() {
     let accepted = nothing_is_lost("adapters replaced", traffic, &witness);
     assert!(accepted.refused.is_empty(), "a pod that ends refused: {:?}", accepted.refused);
     assert!(listener.ends().iter().all(|end| end.contains("503")), "{:?}", listener.ends());
+    eprintln!("a device was away for {:.1?} at most", listener.longest_absence());
+}
+
+/// Both ways over MQTT: pods replaced by a new setting, and then killed.
+#[test]
+fn mqtt_clients_move_to_other_pods_and_nothing_that_was_acknowledged_is_lost() {
+    let system = system();
+    let lab = system.lab().unwrap();
+    lab.apply(&channel("telemetry")).unwrap();
+    lab.apply(&thing("sensor", &["telemetry"])).unwrap();
+    lab.apply(&adapter("mqtt", json!({"protocol": "MQTT", "replicas": 2, "drain": {"timeout": "20s"}}))).unwrap();
+    lab.ready(&["channel/telemetry", "thing/sensor", "adapter/mqtt"]);
+    let address = system.address(&lab.namespace, "mqtt").unwrap();
+    let device = lab.device("sensor", &format!("mqtt://{address}"));
+    let witness = lab.witness().unwrap();
+    let listener = Listener::start(&device, &Address::new("telemetry", "#"));
+    let traffic = Traffic::start(&device, &Address::new("telemetry", "load"));
+    let before = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
+    let patch = r#"{"spec": {"settings": {"mqtt": {"maxWaiting": 2000}}}}"#;
+    lab.kubectl(&["patch", "adapter", "mqtt", "--type=merge", "--patch", patch]).unwrap();
+    until("other pods are there", || {
+        let now = system.pods(&lab.namespace, ADAPTER_PODS).unwrap_or_default();
+        now.len() == 2 && !now.iter().any(|pod| before.contains(pod))
+    });
+    lab.ready(&["adapter/mqtt"]);
+    until("the device listens to a new pod", || listener.is_open() && listener.subscriptions() > 1);
+    traffic.goes_on(100);
+    let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
+    for pod in pods.chunks(1) {
+        system.replace(&lab.namespace, ADAPTER_PODS, pod);
+        traffic.goes_on(100);
+    }
+    let before = listener.numbers().len();
+    until("the device hears more", || listener.numbers().len() > before);
+    let accepted = nothing_is_lost("MQTT adapters replaced and killed", traffic, &witness);
+    // What is under way when a pod ends is not acknowledged, and why is said.
+    let shutting_down = Status::Mqtt("ServerShuttingDown".to_owned());
+    assert!(accepted.refused.keys().all(|status| *status == shutting_down), "{:?}", accepted.refused);
     eprintln!("a device was away for {:.1?} at most", listener.longest_absence());
 }
 
