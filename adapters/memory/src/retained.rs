@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Delivery, Retained};
@@ -104,6 +105,9 @@ impl Retained for MemoryRetained {
             kept.messages += 1;
             kept.bytes += bytes(&delivery);
             let topic = Box::from(topic(&delivery));
+            // A copy of its own: the payload may be a small part of what was read.
+            let mut delivery = delivery;
+            delivery.message.payload = Bytes::copy_from_slice(&delivery.message.payload);
             kept.channels.entry(delivery.channel.clone()).or_default().insert(topic, Arc::new(delivery));
         }
         self.tell(&kept);

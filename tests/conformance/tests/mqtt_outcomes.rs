@@ -229,5 +229,10 @@ fn a_broker_that_is_away_is_told_within_the_bound() {
     assert_eq!(subscribed, ["SUBACK 0x80".to_owned(), format!("SUBACK 0x83 \"{away}\"")]);
     let published = said_of(|level| publish(level, TOPIC, JSON, b"1"));
     assert_eq!(published, ["closed".to_owned(), format!("e0 0x89 \"{away}\"")]);
+    // More than is taken at once: what is behind it is not lost sight of.
+    let mut client = Client::connect(&adapter, &Login { id: "many", ..login(4) });
+    client.say(&publish_of(4, 0, TOPIC, JSON, b"1").repeat(200));
+    client.say(&[0xc0, 0]);
+    assert_eq!(client.read().unwrap().0, 0xd0);
     rabbit.resume().unwrap();
 }

@@ -389,3 +389,47 @@ fn mutated_sessions_leave_it_alive_and_its_memory_flat() {
     let after = adapter.resident_kib().unwrap();
     assert!(after < before + 16 * 1_024, "from {before} to {after} KiB");
 }
+
+/// What a client wants of its subscriptions happens in the order in which it says it.
+#[test]
+fn a_subscription_that_is_given_up_at_once_is_given_up() {
+    let adapter = Adapter::start(shared_url(), &[]).unwrap();
+    let mut client = Client::connect(&adapter, &Login::stored("hasty").clean());
+    let subscribe = packet(0x82, &[&[0, 1, 0], &*text(ALL), &[1]].concat());
+    let unsubscribe = packet(0xa2, &[&[0, 2, 0], &*text(ALL)].concat());
+    client.say(&[&*subscribe, &unsubscribe, &subscribe, &unsubscribe].concat());
+    for expected in [(0x90, 1), (0xb0, 0), (0x90, 1), (0xb0, 0)] {
+        let (first, body) = client.read().unwrap();
+        assert_eq!((first, *body.last().unwrap()), expected);
+    }
+    publish(&adapter, TOPIC, "1");
+    client.say(&[0xc0, 0]);
+    assert_eq!(client.read().unwrap().0, 0xd0);
+}
+
+#[test]
+fn a_subscription_that_is_made_again_loses_nothing_in_between() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut client = Client::connect(&adapter, &Login::stored("again").clean());
+    client.subscribe(ALL, 1);
+    let again = packet(0x82, &[&[0, 1, 0], &*text(ALL), &[1]].concat());
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..300).for_each(|number| publish(&adapter, TOPIC, &number.to_string())));
+        let mut numbers = vec![];
+        while numbers.len() < 300 {
+            client.say(&again);
+            loop {
+                let (first, body) = client.read().unwrap();
+                if first >> 4 == 9 {
+                    assert!(*body.last().unwrap() < 0x80);
+                    break;
+                }
+                let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                client.acknowledge(0x40, u16::from_be_bytes([body[at], body[at + 1]]));
+                let payload = at + 3 + usize::from(body[at + 2]);
+                numbers.push(String::from_utf8_lossy(&body[payload..]).parse::<u32>().unwrap());
+            }
+        }
+        assert_eq!(numbers, (0..300).collect::<Vec<u32>>());
+    });
+}

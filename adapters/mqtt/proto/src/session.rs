@@ -78,7 +78,7 @@ impl Default for Limits {
             send_max: NonZeroU16::new(64).expect("64 is not 0"),
             waiting_max: 1_000,
             waiting_bytes_max: 1_024 * 1_024,
-            subscriptions_max: 64,
+            subscriptions_max: 1_000,
             retains: true,
             shares: true,
         }
@@ -247,6 +247,12 @@ impl Session {
         self.state.filters().map(|(filter, _)| filter)
     }
 
+    /// Whether it has a subscription to this filter.
+    #[must_use]
+    pub fn has_filter(&self, filter: &Text) -> bool {
+        self.state.subscriptions.contains_key(filter)
+    }
+
     /// Messages of QoS 1 and 2 that the client does not have yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -302,6 +308,15 @@ impl Session {
             (Phase::Asked(_), _) if self.early.len() >= EARLY_MAX => self.end(Reason::QuotaExceeded, None),
             (Phase::Asked(_), packet) => self.early.push(packet),
             (Phase::Open, packet) => self.handle_open(packet, now),
+        }
+    }
+
+    /// The client has sent so many PINGREQ after what the session is not ready for: they are answered before it. Who is not
+    /// listened to is not silent.
+    pub fn handle_pings_ahead(&mut self, count: usize, now: Instant) {
+        if self.is_open() {
+            self.heard = now;
+            (0..count).for_each(|_| self.send(Packet::PingResp));
         }
     }
 

@@ -1,5 +1,6 @@
 //! One connection: reads packets into the session, does what the session asks, and writes what it says.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ const FINISH_MAX: Duration = Duration::from_secs(30);
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// A buffer that is larger than this is given back when it is empty.
 const IDLE_BYTES_MAX: usize = 1_024;
+/// Bytes that are read ahead of what the session is ready for.
+const INPUT_BYTES_AHEAD: usize = 16 * 1_024;
 /// Messages and answers that are taken before what came of them is written.
 const BATCH_MAX: usize = 64;
 /// Bytes that wait to be written before the session is asked for more, and the client for more.
@@ -42,7 +45,14 @@ const OUTPUT_BYTES_HIGH: usize = 64 * 1_024;
 enum Done {
     Login(Box<Connect>, Result<Box<Welcome>, Refusal>),
     Published(Ticket, Result<(), Refusal>),
-    Subscribed(Ticket, Vec<(Wanted, Result<Subscription, Refusal>)>),
+    /// Where there is no subscription, the one that there is goes on.
+    Subscribed(Ticket, Vec<(Wanted, Result<Option<Subscription>, Refusal>)>),
+}
+
+/// What a client wants of its subscriptions.
+enum Wish {
+    Subscribe(Ticket, Vec<Wanted>),
+    Unsubscribe(Ticket, Vec<Text>),
 }
 
 /// A client that may come in, and what there is of its session.
@@ -74,6 +84,9 @@ pub(crate) struct Connection<Io> {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     client: Option<Box<Client>>,
     listeners: Listeners,
+    /// In their order, each after the one before.
+    wishes: VecDeque<Wish>,
+    is_subscribing: bool,
     is_closing: bool,
     /// Whether the client says nothing more; it may still read.
     is_half_closed: bool,
@@ -102,6 +115,8 @@ where
             work: FuturesUnordered::new(),
             client: None,
             listeners: Listeners::default(),
+            wishes: VecDeque::new(),
+            is_subscribing: false,
             is_closing: false,
             is_half_closed: false,
         })
@@ -141,8 +156,11 @@ where
             if self.is_closing {
                 return false;
             }
-            let timeout = self.session.poll_timeout().map(Instant::from_std);
-            let is_ready = self.session.is_ready() && self.output.len() < OUTPUT_BYTES_HIGH && !self.is_half_closed;
+            let is_ready = self.session.is_ready() && self.output.len() < OUTPUT_BYTES_HIGH;
+            // Some more is read, so that a PINGREQ is found among it.
+            let reads = !self.is_half_closed && (is_ready || self.input.len() < INPUT_BYTES_AHEAD);
+            // Whoever is not even read cannot be said to be silent; one that takes nothing either ends by its stalled writes.
+            let timeout = self.session.poll_timeout().filter(|_| reads || self.is_half_closed).map(Instant::from_std);
             let to_write = !self.output.is_empty() || self.is_unflushed;
             if self.is_half_closed && self.work.is_empty() && !to_write {
                 return true;
@@ -159,7 +177,7 @@ where
                         Err(_gone) => return true,
                     }
                 }
-                read = self.reader.read_buf(&mut self.input), if is_ready => match read {
+                read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => self.is_half_closed = true,
                     Ok(count) => self.face.metrics.received.count_bytes(count),
                     Err(_gone) => return true,
@@ -207,6 +225,20 @@ where
         if self.input.is_empty() && self.input.capacity() > IDLE_BYTES_MAX {
             self.input = BytesMut::new();
         }
+        if !self.session.is_ready() {
+            self.answer_pings();
+        }
+    }
+
+    /// Answers each PINGREQ among what is not handled yet: a broker that is slow must not look like a server that is gone.
+    fn answer_pings(&mut self) {
+        let now = now().into_std();
+        let mut pings = 0;
+        self.input = without_pings(std::mem::take(&mut self.input), &mut pings);
+        for _ in 0..pings {
+            self.face.metrics.received.count(&Packet::PingReq);
+        }
+        self.session.handle_pings_ahead(pings, now);
     }
 
     /// Does what the session asks, as long as there is room for what it says; all of it when it is over.
@@ -219,11 +251,8 @@ where
                 Output::Send(packet) => self.say(&packet),
                 Output::Login(connect) => self.login(connect),
                 Output::Publish(ticket, publish) => self.publish(ticket, publish),
-                Output::Subscribe(ticket, wanted) => self.subscribe(ticket, wanted),
-                Output::Unsubscribe(ticket, filters) => {
-                    filters.iter().for_each(|filter| self.listeners.unlisten(filter));
-                    self.session.unsubscribed(ticket, Ok(()));
-                }
+                Output::Subscribe(ticket, wanted) => self.wish(Wish::Subscribe(ticket, wanted)),
+                Output::Unsubscribe(ticket, filters) => self.wish(Wish::Unsubscribe(ticket, filters)),
                 Output::Close => self.is_closing = true,
             }
         }
@@ -265,13 +294,36 @@ where
         }));
     }
 
+    fn wish(&mut self, wish: Wish) {
+        self.wishes.push_back(wish);
+        self.fulfill();
+    }
+
+    /// Does what is wanted of subscriptions, up to the next thing that has to be waited for.
+    fn fulfill(&mut self) {
+        while !self.is_subscribing
+            && let Some(wish) = self.wishes.pop_front()
+        {
+            match wish {
+                Wish::Subscribe(ticket, wanted) => self.subscribe(ticket, wanted),
+                Wish::Unsubscribe(ticket, filters) => {
+                    filters.iter().for_each(|filter| self.listeners.unlisten(filter));
+                    self.session.unsubscribed(ticket, Ok(()));
+                }
+            }
+        }
+    }
+
     fn subscribe(&mut self, ticket: Ticket, wanted: Vec<Wanted>) {
         let Some(client) = &self.client else { return };
         let (face, absent) = (Arc::clone(&self.face), client.holder.absent.clone());
+        let wanted = wanted.into_iter().map(|one| (self.listeners.has(&one.filter), one));
+        let wanted: Vec<(bool, Wanted)> = wanted.collect();
+        self.is_subscribing = true;
         self.work.push(Box::pin(async move {
             let mut outcomes = Vec::with_capacity(wanted.len());
-            for one in wanted {
-                let outcome = subscribe(&face, &absent, one.filter.as_str()).await;
+            for (is_there, one) in wanted {
+                let outcome = subscribe(&face, &absent, one.filter.as_str(), is_there).await;
                 outcomes.push((one, outcome));
             }
             Done::Subscribed(ticket, outcomes)
@@ -282,7 +334,11 @@ where
         match done {
             Done::Login(connect, outcome) => self.decide(&connect, outcome),
             Done::Published(ticket, outcome) => settle(&mut self.session, ticket, outcome),
-            Done::Subscribed(ticket, outcomes) => self.granted(ticket, outcomes),
+            Done::Subscribed(ticket, outcomes) => {
+                self.granted(ticket, outcomes);
+                self.is_subscribing = false;
+                self.fulfill();
+            }
         }
     }
 
@@ -318,13 +374,21 @@ where
         self.session.accept(accepted, now().into_std());
     }
 
-    fn granted(&mut self, ticket: Ticket, outcomes: Vec<(Wanted, Result<Subscription, Refusal>)>) {
-        let (mut reasons, mut why, mut wants_retained) = (Vec::with_capacity(outcomes.len()), None, Vec::new());
+    fn granted(&mut self, ticket: Ticket, outcomes: Vec<(Wanted, Result<Option<Subscription>, Refusal>)>) {
+        let (mut reasons, mut why) = (Vec::with_capacity(outcomes.len()), None);
+        let (mut granted, mut wants_retained) = (Vec::new(), Vec::new());
         for (wanted, outcome) in outcomes {
             reasons.push(match outcome {
                 Ok(subscription) => {
                     let Wanted { filter, options, is_new } = wanted;
-                    self.listeners.listen(filter.clone(), subscription, options.no_local);
+                    //= MQTT-3.8.4-3
+                    if let Some(subscription) = subscription {
+                        self.listeners.listen(filter.clone(), subscription);
+                    }
+                    if options.no_local {
+                        self.listeners.begin_to_remember_own();
+                    }
+                    granted.push(filter.clone());
                     //= MQTT-3.3.1-9
                     //= MQTT-3.3.1-10
                     //= MQTT-3.3.1-11
@@ -345,6 +409,10 @@ where
             });
         }
         self.session.subscribed(ticket, reasons, why.as_deref());
+        // There may be too many for the session.
+        for filter in granted.iter().filter(|filter| !self.session.has_filter(filter)) {
+            self.listeners.unlisten(filter);
+        }
         for filter in wants_retained {
             self.send_retained(&filter);
         }
@@ -471,15 +539,25 @@ async fn welcome(face: &Arc<MqttFace>, connect: &Connect) -> Result<Welcome, Ref
     Ok(Welcome { presence, holder: Holder { place, absent }, assigned, away })
 }
 
-async fn subscribe(face: &MqttFace, absent: &Principal, filter: &str) -> Result<Subscription, Refusal> {
+/// Subscribes; where there is a subscription to the very same filter already, it goes on, so that no message is lost, and only
+/// the right to it is asked for again.
+async fn subscribe(
+    face: &MqttFace,
+    absent: &Principal,
+    filter: &str,
+    is_there: bool,
+) -> Result<Option<Subscription>, Refusal> {
     //= MQTT-4.8.2-1
     let (group, filter) = match shared(filter) {
         Shared::Of { group, filter } => (Some(GroupName::new(group)), filter),
         Shared::No | Shared::Malformed => (None, filter),
     };
     let filter = TopicFilter::parse_mqtt(filter, &face.topic)?;
+    if is_there {
+        return face.bridge.may_subscribe(absent, filter).map(|()| None);
+    }
     let terms = Terms { group, overflow: Overflow::Drop };
-    face.bridge.subscribe_on(terms, absent, filter, Protocol::Mqtt).await
+    face.bridge.subscribe_on(terms, absent, filter, Protocol::Mqtt).await.map(Some)
 }
 
 /// Waits until the process ends and it is this connection's turn.
@@ -494,5 +572,60 @@ async fn lost(client: &mut Option<Box<Client>>) {
     tokio::select! {
         () = presence.revoked() => {}
         () = holder.place.taken() => {}
+    }
+}
+
+/// What is left of these bytes without every PINGREQ that is a packet of them, which are counted.
+fn without_pings(mut rest: BytesMut, pings: &mut usize) -> BytesMut {
+    const PINGREQ: [u8; 2] = [0xc0, 0];
+    let mut kept = BytesMut::new();
+    while let Some(bytes) = packet_bytes(&rest).filter(|bytes| rest.len() >= *bytes) {
+        let packet = rest.split_to(bytes);
+        if packet[..] == PINGREQ {
+            *pings += 1;
+        } else {
+            // Without a copy, where nothing was between them.
+            kept.unsplit(packet);
+        }
+    }
+    kept.unsplit(rest);
+    kept
+}
+
+/// Bytes of the packet that these begin with, as far as its length is here and is one.
+fn packet_bytes(bytes: &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some(2 + index + length);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_are_found_among_other_packets_and_nowhere_else() {
+        let check = |bytes: &[u8], left: &[u8], expected: usize| {
+            let mut pings = 0;
+            assert_eq!(without_pings(BytesMut::from(bytes), &mut pings), left, "{bytes:02x?}");
+            assert_eq!(pings, expected, "{bytes:02x?}");
+        };
+        let publish = [0x30, 5, 0, 1, b'a', 0xc0, 0];
+        check(&[], &[], 0);
+        check(&[0xc0, 0], &[], 1);
+        check(&[0xc0], &[0xc0], 0);
+        check(&publish, &publish, 0);
+        check(
+            &[&publish[..], &[0xc0, 0], &publish, &[0xc0, 0, 0xc0]].concat(),
+            &[&publish[..], &publish, &[0xc0]].concat(),
+            2,
+        );
+        check(&[0x30, 9, 0xc0, 0], &[0x30, 9, 0xc0, 0], 0);
+        check(&[0x30, 0xff, 0xff, 0xff, 0xff, 0xc0, 0], &[0x30, 0xff, 0xff, 0xff, 0xff, 0xc0, 0], 0);
     }
 }

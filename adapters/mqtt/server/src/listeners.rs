@@ -51,10 +51,7 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Listens to one more; one of the same filter ends with this.
-    pub(crate) fn listen(&mut self, filter: Text, subscription: Subscription, no_local: bool) {
-        if no_local {
-            self.own.get_or_insert_default();
-        }
+    pub(crate) fn listen(&mut self, filter: Text, subscription: Subscription) {
         let listening = Listening {
             scope: subscription.scope(),
             is_shared: !matches!(shared(filter.as_str()), Shared::No),
@@ -62,6 +59,16 @@ impl Listeners {
             stop: self.hear(filter.clone(), subscription),
         };
         self.listening.insert(filter, listening);
+    }
+
+    /// Whether it listens to this very filter.
+    pub(crate) fn has(&self, filter: &Text) -> bool {
+        self.listening.contains_key(filter)
+    }
+
+    /// Remembers from now on what this client publishes.
+    pub(crate) fn begin_to_remember_own(&mut self) {
+        self.own.get_or_insert_default();
     }
 
     /// Listens to it no more.
