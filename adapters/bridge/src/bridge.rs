@@ -148,6 +148,8 @@ impl Bridge {
         self.metrics.publishes.get_or_create(&OutcomeLabels::of(protocol, outcome)).inc();
     }
 
+    //= MQTT5 3.3.1-8
+    //= MQTT3 3.3.1-12
     async fn try_publish(&self, principal: &Principal, permit: Permit, draft: Draft) -> Result<Receipt, Refusal> {
         let policy = permit.payload();
         if !policy.admits(&draft.content_type) && draft.content_type != policy.content_type {

@@ -94,6 +94,8 @@ impl Retained for MemoryRetained {
         delivery.message.payload.is_empty() || (messages <= self.limits.messages_max && all <= self.limits.bytes_max)
     }
 
+    //= MQTT5 3.3.1-5, 3.3.1-6, 3.3.1-7
+    //= MQTT3 3.1.2-7, 3.3.1-5, 3.3.1-7, 3.3.1-10, 3.3.1-11
     fn keep(&self, delivery: Delivery) {
         let mut kept = self.lock();
         let age = |delivery: &Delivery| (delivery.message.received_at, delivery.message.id.clone());

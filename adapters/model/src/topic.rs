@@ -211,6 +211,8 @@ impl Topic {
     ///
     /// # Errors
     /// As [`Topic::parse_path`].
+    //= MQTT5 4.7.3-4
+    //= MQTT3 4.7.3-4
     pub fn parse_mqtt(name: &str, limits: &TopicLimits) -> Result<Self, Refusal> {
         let (channel, levels) = split_mqtt(name)?;
         let channel = ChannelRef::parse(channel).ok_or(Refusal::UnknownPath)?;

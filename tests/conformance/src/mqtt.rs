@@ -48,6 +48,8 @@ pub struct Login {
     pub will: Vec<u8>,
     /// Where its will goes; nowhere where empty.
     pub will_topic: &'static str,
+    /// Whether its will is to be retained.
+    pub will_retain: bool,
     /// Who it says it is.
     pub thing: &'static str,
     /// The key that it shows.
@@ -60,7 +62,17 @@ impl Login {
     pub fn stored(id: &'static str) -> Self {
         let properties = [&[0x11], 300_u32.to_be_bytes().as_slice()].concat();
         let (will, will_topic) = (vec![], "");
-        Self { level: 5, id, clean: false, properties, will, will_topic, thing: "lab.dev2", key: KEY_2 }
+        Self {
+            level: 5,
+            id,
+            clean: false,
+            properties,
+            will,
+            will_topic,
+            will_retain: false,
+            thing: "lab.dev2",
+            key: KEY_2,
+        }
     }
 
     /// MQTT 3.1.1, a session for ever.
@@ -102,6 +114,7 @@ impl Login {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let will_flags = if self.will_topic.is_empty() { 0 } else { 0b1100 };
+        let will_flags = will_flags | if self.will_retain { 0b10_0000 } else { 0 };
         let flags = 0xc0 | will_flags | if self.clean { 2 } else { 0 };
         let mut properties = vec![];
         if self.level == 5 {

@@ -113,6 +113,8 @@ fn subscribe(adapter: &Adapter, urls: &[(String, String)]) -> Vec<Subscriber> {
 }
 
 /// Payload byte for byte, content type, user properties with their order and repetitions, and the order of messages.
+//= MQTT5 3.1.3-10, 3.3.2-3, 3.3.2-17, 3.3.2-18, 3.3.2-20
+//= MQTT3 3.3.2-3
 #[test]
 fn what_crosses_from_one_face_to_another_is_not_altered() {
     for broker in ["memory:", shared_url()] {

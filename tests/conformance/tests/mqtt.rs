@@ -82,6 +82,8 @@ fn every_version_and_quality_of_service_reaches_every_subscriber_and_other_faces
 }
 
 /// BR-52: the line of the messaging page, which names no client.
+//= MQTT5 3.1.3-6, 3.1.3-7, 3.1.4-5, 3.2.0-1, 3.2.2-16
+//= MQTT3 3.1.3-6, 3.1.4-4, 3.2.0-1
 #[test]
 fn clients_without_a_name_get_one_and_disturb_nobody() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -94,6 +96,7 @@ fn clients_without_a_name_get_one_and_disturb_nobody() {
     }
 }
 
+//= MQTT5 3.1.4-2
 #[test]
 fn who_is_not_known_or_may_not_is_told_so() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -135,6 +138,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 /// BR-12: level 3 by its own name is served, by the new name it is refused and told why.
+//= MQTT3 3.1.2-1, 3.1.2-2
 #[test]
 fn a_version_that_is_not_served_is_told_so() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -156,6 +160,8 @@ fn a_right_that_is_taken_away_ends_the_connection() {
     until("the client is thrown out", || subscriber.child.try_wait().unwrap().is_some());
 }
 
+//= MQTT5 3.1.3-2, 3.1.4-3
+//= MQTT3 3.1.3-2, 3.1.4-2
 #[test]
 fn the_same_name_takes_over_within_a_thing_and_not_beyond_it() {
     let adapter = Adapter::start("memory:", &[]).unwrap();

@@ -27,6 +27,8 @@ fn publish(adapter: &Adapter, topic: &str, payload: &str) {
     assert_eq!(adapter.publish(topic, KEY_1, JSON, payload.as_bytes()).unwrap(), 202);
 }
 
+//= MQTT5 3.1.2-4, 3.1.2-5, 3.1.2-6, 3.1.2-23, 3.1.4-4, 3.2.2-2, 3.2.2-3, 4.1.0-1, 4.5.0-1
+//= MQTT3 3.1.2-4, 3.1.2-5, 3.1.2-6, 3.1.4-3, 3.2.2-1, 3.2.2-2, 3.2.2-3, 4.1.0-1, 4.1.0-2, 4.5.0-1
 #[test]
 fn what_comes_while_a_client_is_away_waits_for_it_and_nothing_else_does() {
     for broker in ["memory:", shared_url()] {
@@ -115,6 +117,8 @@ fn retain_as_published_holds_for_what_waited() {
 }
 
 /// BR-09: each subscription gets what is retained, as its option says, also in a session that was resumed.
+//= MQTT5 3.3.1-5, 3.3.1-6, 3.3.1-7, 3.3.1-9, 3.3.1-10, 3.3.1-11
+//= MQTT3 3.1.2-7, 3.3.1-5, 3.3.1-6, 3.3.1-8, 3.3.1-10, 3.3.1-11, 3.8.4-3
 #[test]
 fn retained_messages_come_as_the_option_says() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -207,6 +211,8 @@ fn all_that_is_retained_comes_beyond_any_window() {
     assert_eq!(counted(&adapter, "tidegate_retained_messages"), 300);
 }
 
+//= MQTT5 3.1.2-8, 3.1.2-14, 3.1.3-9
+//= MQTT3 3.1.2-16
 #[test]
 fn a_will_waits_for_its_delay_and_not_for_a_client_that_comes_back() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -258,6 +264,7 @@ fn a_session_that_is_taken_over_loses_nothing_on_the_way() {
     drop(client);
 }
 
+//= MQTT5 3.3.4-5
 #[test]
 fn a_group_shares_messages_within_its_channel() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -326,6 +333,7 @@ fn a_session_is_the_things_whichever_key_it_comes_with() {
     assert_eq!(client.payloads_until("2"), ["2"]);
 }
 
+//= MQTT5 4.1.0-2
 #[test]
 fn a_session_ends_when_its_time_is_over() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -407,6 +415,7 @@ fn a_subscription_that_is_given_up_at_once_is_given_up() {
     assert_eq!(client.read().unwrap().0, 0xd0);
 }
 
+//= MQTT5 3.8.4-4
 #[test]
 fn a_subscription_that_is_made_again_loses_nothing_in_between() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
@@ -432,4 +441,121 @@ fn a_subscription_that_is_made_again_loses_nothing_in_between() {
         }
         assert_eq!(numbers, (0..300).collect::<Vec<u32>>());
     });
+}
+
+/// The next packet has to be the answer to a ping: nothing else has come.
+fn nothing_comes(client: &mut Client) {
+    client.say(&[0xc0, 0]);
+    assert_eq!(client.read().unwrap().0, 0xd0);
+}
+
+//= MQTT5 3.1.2-15
+//= MQTT3 3.1.2-17
+#[test]
+fn a_will_that_is_to_be_retained_is() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut witness = Client::connect(&adapter, &Login::stored("witness").clean());
+    witness.subscribe(ALL, 1);
+    for login in [Login::stored("w5").will(TOPIC, "gone", 0), Login::stored_3("w3")] {
+        let will = [text(TOPIC), text("gone")].concat();
+        let will = if login.level == 5 { login.will.clone() } else { will };
+        let login = Login { will, will_topic: TOPIC, will_retain: true, ..login };
+        drop(Client::connect(&adapter, &login.publisher().clean()));
+        let (_, id, payload) = witness.message();
+        witness.acknowledge(0x40, id);
+        assert_eq!(payload, "gone");
+        let mut late = Client::connect(&adapter, &Login::stored("late").clean());
+        late.subscribe(ALL, 1);
+        let (flags, _, payload) = late.message();
+        assert_eq!((flags & 1, payload.as_str()), (1, "gone"));
+        publish(&adapter, &format!("{TOPIC}?retain=true"), "");
+        let (_, id, _) = witness.message();
+        witness.acknowledge(0x40, id);
+    }
+}
+
+//= MQTT5 3.3.1-8
+//= MQTT3 3.3.1-7, 3.3.1-12
+#[test]
+fn only_what_is_to_be_retained_takes_the_place_of_what_is() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let kept = |expected: &str| {
+        let mut late = Client::connect(&adapter, &Login::stored_3("late").clean());
+        late.subscribe(ALL, 1);
+        assert_eq!(late.message().2, expected);
+    };
+    publish(&adapter, &format!("{TOPIC}?retain=true"), "1");
+    publish(&adapter, TOPIC, "2");
+    publish(&adapter, TOPIC, "");
+    kept("1");
+    // Of QoS 0 too.
+    let mut client = Client::connect(&adapter, &Login::stored_3("zero").clean().publisher());
+    client.publish(1, TOPIC, 0, "3");
+    nothing_comes(&mut client);
+    until("it is kept", || {
+        adapter
+            .request(&format!("GET /{TOPIC}?last=true HTTP/1.1\nAuthorization: {KEY_2}"), b"")
+            .unwrap()
+            .ends_with('3')
+    });
+    kept("3");
+}
+
+//= MQTT5 3.3.2-4, 3.3.2-15, 3.3.2-16
+#[test]
+fn properties_reach_subscribers_as_they_were_said() {
+    for broker in ["memory:", shared_url()] {
+        let adapter = Adapter::start(broker, &[]).unwrap();
+        let mut client = Client::connect(&adapter, &Login::stored("says").clean().publisher());
+        client.subscribe(ALL, 1);
+        let content_type = [&[3], &*text(JSON)].concat();
+        let user = [&[0x26], &*text("b"), &text("1"), &[0x26], &text("a"), &text("2"), &[0x26], &text("b"), &text("")]
+            .concat();
+        let more = [&[1, 1], &[8][..], &text("any/where"), &[9, 0, 3, 0, 0xff, 7], &user, &content_type].concat();
+        let length = u8::try_from(more.len()).unwrap();
+        client.say(&packet(0x32, &[&*text(TOPIC), &[0, 1, length], &more, b"1"].concat()));
+        let (mut seen, mut body) = (false, vec![]);
+        while !seen || body.is_empty() {
+            let (first, packet) = client.read().unwrap();
+            match first >> 4 {
+                4 => seen = true,
+                _ => body = packet,
+            }
+        }
+        let at = 2 + TOPIC.len() + 2;
+        assert_eq!(&body[at..=at + more.len()], [&[length], &*more].concat(), "{broker}");
+    }
+}
+
+//= MQTT5 4.7.3-4
+//= MQTT3 4.7.3-4
+#[test]
+fn a_topic_is_what_it_is_character_by_character() {
+    let adapter = Adapter::start(shared_url(), &[]).unwrap();
+    let mut client = Client::connect(&adapter, &Login::stored("exact").clean().publisher());
+    let topic = |levels: &str| format!("channels/lab.telemetry/messages/{levels}");
+    client.subscribe(&topic("a//b"), 0);
+    client.subscribe(&topic("a.b"), 0);
+    for levels in ["a/b", "A//b", "a//b/", "a/./b", "a//b", "a.b"] {
+        client.publish(0, &topic(levels), 0, levels);
+    }
+    assert_eq!((client.message().2, client.message().2), ("a//b".to_owned(), "a.b".to_owned()));
+    nothing_comes(&mut client);
+}
+
+//= MQTT5 4.8.2-5
+#[test]
+fn what_a_member_of_a_group_has_begun_to_take_is_for_no_other() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let ends = |id| Login { properties: vec![], ..Login::stored(id).clean() };
+    let mut members = ["first", "second"].map(|id| Client::connect(&adapter, &ends(id)));
+    for member in &mut members {
+        member.subscribe(&format!("$share/g/{ALL}"), 2);
+    }
+    assert_eq!(adapter.publish(&format!("{TOPIC}?qos=2"), KEY_1, JSON, b"1").unwrap(), 202);
+    let [mut first, mut second] = members;
+    assert_eq!(first.message().2, "1");
+    first.disconnect();
+    until("it is gone", || counted(&adapter, "tidegate_mqtt_connections") == 1);
+    nothing_comes(&mut second);
 }

@@ -248,44 +248,97 @@ fn members_leave_versions_features_and_lints_to_the_workspace() {
     }
 }
 
-/// The sections that `//= SPEC SECTION` cites.
-fn citations(text: &str) -> Vec<(String, String)> {
-    let cited = text.lines().filter_map(|line| line.trim().strip_prefix("//= "));
-    cited
-        .map(|citation| {
-            let (spec, section) = citation.split_once(' ').unwrap_or((citation, ""));
-            if spec.starts_with("MQTT-") {
-                ("MQTT".to_owned(), spec.to_owned())
-            } else {
-                (spec.to_owned(), section.to_owned())
-            }
-        })
-        .collect()
+/// The sections that `//= SPEC SECTION, SECTION` cites, and whether that is in a test.
+fn citations(text: &str) -> Vec<(String, String, bool)> {
+    let mut all = Vec::new();
+    let mut is_test = false;
+    for line in text.lines() {
+        is_test |= line.starts_with("#[cfg(test)]");
+        let Some(citation) = line.trim().strip_prefix("//= ") else { continue };
+        let (spec, sections) = citation.split_once(' ').unwrap_or((citation, ""));
+        all.extend(sections.split(", ").map(|section| (spec.to_owned(), section.to_owned(), is_test)));
+    }
+    all
 }
 
-#[test]
-fn citations_are_counted_and_what_no_test_cites_is_named() {
-    assert_eq!(
-        citations("  //= RFC8428 4.2\n//= MQTT-1.5.4-2"),
-        [("RFC8428".to_owned(), "4.2".to_owned()), ("MQTT".to_owned(), "MQTT-1.5.4-2".to_owned())]
-    );
-    let mut in_code: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut in_tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// The sections that are cited, by standard: in code, and in tests.
+fn cited() -> [BTreeMap<String, BTreeSet<String>>; 2] {
+    let mut cited = [const { BTreeMap::<String, BTreeSet<String>>::new() }; 2];
     for (path, text) in files(&[".rs"]) {
         if path.starts_with("tests/tidy/") {
             continue;
         }
         let of_tests = path.contains("tests/") || path.ends_with("tests.rs");
-        for (spec, section) in citations(&text) {
-            let side = if of_tests { &mut in_tests } else { &mut in_code };
-            side.entry(spec).or_default().insert(section);
+        for (spec, section, is_test) in citations(&text) {
+            cited[usize::from(of_tests || is_test)].entry(spec).or_default().insert(section);
         }
     }
+    cited
+}
+
+#[test]
+fn citations_are_counted_and_what_no_test_cites_is_named() {
+    let one = |spec: &str, section: &str, is_test| (spec.to_owned(), section.to_owned(), is_test);
+    assert_eq!(
+        citations("  //= RFC8428 4.2\n#[cfg(test)]\n//= MQTT5 1.5.4-2, 1.5.4-3"),
+        [one("RFC8428", "4.2", false), one("MQTT5", "1.5.4-2", true), one("MQTT5", "1.5.4-3", true)]
+    );
+    let [in_code, in_tests] = cited();
     assert!(in_code.contains_key("RFC8428"), "no citation was found at all");
     for (spec, sections) in &in_code {
         let tested = in_tests.get(spec).cloned().unwrap_or_default();
         let untested: Vec<_> = sections.difference(&tested).cloned().collect();
         eprintln!("{spec}: {} sections in code, {} in tests; not in tests: {untested:?}", sections.len(), tested.len());
+    }
+}
+
+/// The numbers that `section:first-last` stands for.
+fn numbers(ranges: &str) -> Vec<String> {
+    let range = |range: &str| {
+        let (section, numbers) = range.split_once(':').unwrap();
+        let (first, last) = numbers.split_once('-').unwrap();
+        let numbers = first.parse::<u32>().unwrap()..=last.parse().unwrap();
+        numbers.map(|number| format!("{section}-{number}")).collect::<Vec<_>>()
+    };
+    ranges.split(' ').flat_map(range).collect()
+}
+
+/// What is wrong with the citations of a standard: statements that are cited by halves, or at all where they are excepted,
+/// or that there are not. A section as a whole may be cited beside.
+fn uncited(table: &str, spec: &str, cited: &[BTreeMap<String, BTreeSet<String>>; 2]) -> Vec<String> {
+    let of_spec = |kind: &str| {
+        let prefix = format!("{kind} {spec} ");
+        table.lines().filter_map(|line| line.strip_prefix(&*prefix).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let all: BTreeSet<String> = of_spec("all").iter().flat_map(|ranges| numbers(ranges)).collect();
+    let excepted = of_spec("except");
+    let excepted: BTreeSet<String> =
+        excepted.iter().map(|line| line.split_once(": ").expect("a reason").0.to_owned()).collect();
+    let mut wrong = Vec::new();
+    for (cited, side) in cited.iter().zip(["code", "tests"]) {
+        let cited = cited.get(spec).cloned().unwrap_or_default();
+        let cited: BTreeSet<String> = cited.into_iter().filter(|id| id.contains('-')).collect();
+        let due: BTreeSet<String> = all.difference(&excepted).cloned().collect();
+        wrong.extend(due.difference(&cited).map(|id| format!("{spec} {id} is not cited in {side}")));
+        wrong.extend(
+            cited.difference(&due).map(|id| format!("{spec} {id} is cited in {side}, and no statement or excepted")),
+        );
+    }
+    wrong
+}
+
+#[test]
+fn each_statement_of_mqtt_is_cited_in_code_and_in_a_test_or_excepted_with_a_reason() {
+    let table = "all X 1.1:1-3\nexcept X 1.1-3: no";
+    let set = |ids: &[&str]| BTreeMap::from([("X".to_owned(), ids.iter().map(|id| (*id).to_owned()).collect())]);
+    let wrong = uncited(table, "X", &[set(&["1.1-1", "1.1-3", "1.1"]), set(&["1.1-1", "1.1-2"])]);
+    assert_eq!(wrong, ["X 1.1-2 is not cited in code", "X 1.1-3 is cited in code, and no statement or excepted"]);
+
+    let table = std::fs::read_to_string(root().join("adapters/mqtt/proto/statements.txt")).unwrap();
+    for (spec, count) in [("MQTT5", 251), ("MQTT3", 141)] {
+        let all = table.lines().filter_map(|line| line.strip_prefix(&*format!("all {spec} ")));
+        assert_eq!(all.flat_map(numbers).count(), count);
+        assert_eq!(uncited(&table, spec, &cited()), Vec::<String>::new());
     }
 }
 

@@ -33,7 +33,7 @@ pub fn decode(frame: Frame, version: Version, sender: Sender) -> Result<Packet> 
     let Frame { packet, flags, body, is_minimal } = frame;
     let mut decoder = Decoder { version, sender, packet, body: Reader(body), says_version: false };
     let decoded = decoder.decode(flags);
-    //= MQTT-1.5.5-1
+    //= MQTT5 1.5.5-1
     let padded = || DecodeError::Malformed("a length in more bytes than it needs");
     let is_padded = !is_minimal && decoder.is_v5();
     decoded.and_then(|packet| if is_padded { Err(padded()) } else { Ok(packet) }).map_err(|error| {
@@ -120,8 +120,11 @@ impl Decoder {
         Ok(Some(text).filter(|text| !text.as_str().chars().any(char::is_control)))
     }
 
+    //= MQTT5 3.1.2-9, 3.1.2-16, 3.1.2-17, 3.1.2-18, 3.1.2-19, 3.1.3-3, 3.1.3-12, 3.1.4-1
+    //= MQTT3 3.1.2-1, 3.1.2-3, 3.1.2-9, 3.1.2-11, 3.1.2-13, 3.1.2-14, 3.1.2-15, 3.1.2-18, 3.1.2-19, 3.1.2-20
+    //= MQTT3 3.1.2-21, 3.1.3-1, 3.1.3-3, 3.1.3-4, 3.1.3-11, 3.1.4-1
     fn connect(&mut self, header_flags: u8) -> Result<Connect> {
-        //= MQTT-3.1.2-1
+        //= MQTT5 3.1.2-1
         let name = self.body.text()?;
         self.version = match (name.as_str(), self.body.u8()?) {
             ("MQTT", 5) => Version::V5,
@@ -132,32 +135,32 @@ impl Decoder {
         self.says_version = true;
         // To MQTT 3.1 neither meant anything.
         let is_strict = self.version != Version::V3_1;
-        //= MQTT-2.2.2-2
+        //= MQTT3 2.2.2-2
         if is_strict && header_flags != PacketType::Connect.flags() {
             return Err(DecodeError::Malformed("flags of the fixed header"));
         }
         let flags = self.body.u8()?;
         let has = |bit: u8| flags & (1 << bit) != 0;
-        //= MQTT-3.1.2-3
+        //= MQTT5 3.1.2-3
         if is_strict && has(0) {
             return Err(DecodeError::Malformed("the reserved flag of CONNECT"));
         }
         let will_qos = QoS::new((flags >> 3) & 0b11);
-        //= MQTT-3.1.2-12
+        //= MQTT5 3.1.2-12
         let will_qos = will_qos.ok_or(DecodeError::Malformed("the QoS of the will is 3"))?;
-        //= MQTT-3.1.2-11
-        //= MQTT-3.1.2-13
+        //= MQTT5 3.1.2-11
+        //= MQTT5 3.1.2-13
         if !has(2) && (will_qos != QoS::AtMostOnce || has(5)) {
             return Err(DecodeError::Malformed("flags of a will, and no will"));
         }
-        //= MQTT-3.1.2-22
+        //= MQTT3 3.1.2-22
         if !self.is_v5() && has(6) && !has(7) {
             return Err(DecodeError::Malformed("a password, and no user name"));
         }
         let keep_alive = self.body.u16()?;
         let properties = self.own_properties()?;
-        //= MQTT-3.1.3-1
-        //= MQTT-3.1.3-4
+        //= MQTT5 3.1.3-1
+        //= MQTT5 3.1.3-4
         let client_id = self.name().ok().flatten().ok_or(DecodeError::ClientIdentifier)?;
         let will = has(2).then(|| self.will(will_qos, has(5))).transpose()?;
         let user_name = has(7).then(|| self.name()).transpose()?;
@@ -167,16 +170,17 @@ impl Decoder {
         Ok(Connect { version, clean_start, keep_alive, properties, client_id, will, user_name, password })
     }
 
+    //= MQTT3 3.1.3-10
     fn will(&mut self, qos: QoS, retain: bool) -> Result<Will> {
         let properties = self.properties(Holder::Will)?;
-        //= MQTT-3.1.3-11
+        //= MQTT5 3.1.3-11
         let topic = self.name()?.filter(|topic| is_topic_name(topic.as_str())).ok_or(DecodeError::TopicName)?;
         Ok(Will { qos, retain, properties, topic, payload: self.body.binary()? })
     }
 
     fn conn_ack(&mut self) -> Result<ConnAck> {
         let flags = self.body.u8()?;
-        //= MQTT-3.2.2-1
+        //= MQTT5 3.2.2-1
         if flags & !1 != 0 {
             return Err(DecodeError::Malformed("flags of CONNACK"));
         }
@@ -186,22 +190,23 @@ impl Decoder {
         } else {
             Reason::of_connect_return_code(code).ok_or(DecodeError::Malformed("a return code that there is not"))?
         };
-        //= MQTT-3.2.2-6
+        //= MQTT5 3.2.2-6
         if session_present && reason != Reason::Success {
             return Err(DecodeError::Protocol("a session, and no success"));
         }
         Ok(ConnAck { session_present, reason, properties: self.own_properties()? })
     }
 
+    //= MQTT3 3.3.1-2, 3.3.1-4, 3.3.2-1
     fn publish(&mut self, flags: u8) -> Result<Publish> {
         let (dup, retain) = (flags & 0b1000 != 0, flags & 1 != 0);
-        //= MQTT-3.3.1-4
+        //= MQTT5 3.3.1-4
         let qos = QoS::new((flags >> 1) & 0b11).ok_or(DecodeError::Malformed("QoS 3"))?;
-        //= MQTT-3.3.1-2
+        //= MQTT5 3.3.1-2
         if dup && qos == QoS::AtMostOnce {
             return Err(DecodeError::Malformed("DUP with QoS 0"));
         }
-        //= MQTT-3.3.2-1
+        //= MQTT5 3.3.2-1
         let topic = self.name()?.ok_or(DecodeError::TopicName)?;
         let delivery = match qos {
             QoS::AtMostOnce => Delivery::AtMostOnce,
@@ -238,8 +243,8 @@ impl Decoder {
     }
 
     fn filter(&mut self) -> Result<Text> {
-        //= MQTT-3.8.3-1
-        //= MQTT-3.10.3-1
+        //= MQTT5 3.8.3-1
+        //= MQTT5 3.10.3-1
         let filter = self.name()?.ok_or(DecodeError::TopicFilter)?;
         if !is_filter(filter.as_str()) {
             return Err(DecodeError::Malformed("a topic filter that is none"));
@@ -262,15 +267,16 @@ impl Decoder {
         Ok(all)
     }
 
+    //= MQTT3 3.8.3-1, 3.8.3-3
     fn subscribe(&mut self) -> Result<Subscribe> {
         let id = self.body.packet_id()?;
         let properties = self.own_properties()?;
-        //= MQTT-3.8.3-2
-        //= MQTT-3.8.3-3
+        //= MQTT5 3.8.3-2
+        //= MQTT5 3.8.3-3
         let filters = self.one_or_more(|decoder| {
             let filter = decoder.filter()?;
             let options = decoder.options()?;
-            //= MQTT-3.8.3-4
+            //= MQTT5 3.8.3-4
             if options.no_local && matches!(shared(filter.as_str()), Shared::Of { .. }) {
                 return Err(DecodeError::Protocol("No Local on a shared subscription"));
             }
@@ -279,9 +285,10 @@ impl Decoder {
         Ok(Subscribe { id, properties, filters })
     }
 
+    //= MQTT3 3.8.3-4
     fn options(&mut self) -> Result<SubscriptionOptions> {
         let byte = self.body.u8()?;
-        //= MQTT-3.8.3-5
+        //= MQTT5 3.8.3-5
         let reserved = if self.is_v5() { 0b1100_0000 } else { 0b1111_1100 };
         let qos = QoS::new(byte & 0b11).filter(|_| byte & reserved == 0);
         let retain_handling = match (byte >> 4) & 0b11 {
@@ -302,7 +309,7 @@ impl Decoder {
         let id = self.body.packet_id()?;
         let properties = self.own_properties()?;
         let codes = self.rest();
-        //= MQTT-3.9.3-2
+        //= MQTT5 3.9.3-2
         let reasons = codes.iter().map(|code| match (self.version, code) {
             (Version::V3_1 | Version::V3_1_1, 0..=2 | 0x80) | (Version::V5, _) => self.reason(*code),
             _ => Err(DecodeError::Malformed("a return code that there is not")),
@@ -315,10 +322,11 @@ impl Decoder {
         }
     }
 
+    //= MQTT3 3.10.3-1, 3.10.3-2
     fn unsubscribe(&mut self) -> Result<Unsubscribe> {
         let id = self.body.packet_id()?;
         let properties = self.own_properties()?;
-        //= MQTT-3.10.3-2
+        //= MQTT5 3.10.3-2
         let filters = self.one_or_more(Self::filter)?;
         Ok(Unsubscribe { id, properties, filters })
     }
@@ -341,7 +349,7 @@ impl Decoder {
         let (reason, properties) = self.outcome()?;
         let of_server = self.sender == Sender::Server;
         for property in properties.iter() {
-            //= MQTT-3.14.2-2
+            //= MQTT5 3.14.2-2
             let wrong = if of_server {
                 matches!(property, Property::SessionExpiryInterval(_))
             } else {

@@ -56,12 +56,8 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(
 fn header(packet: &Packet) -> (PacketType, u8) {
     let kind = packet.kind();
     let Packet::Publish(publish) = packet else { return (kind, kind.flags()) };
-    let dup = match publish.delivery {
-        Delivery::AtMostOnce => false,
-        Delivery::AtLeastOnce { dup, .. } | Delivery::ExactlyOnce { dup, .. } => dup,
-    };
     let qos = publish.delivery.qos() as u8;
-    (kind, u8::from(dup) << 3 | qos << 1 | u8::from(publish.retain))
+    (kind, u8::from(publish.delivery.is_again()) << 3 | qos << 1 | u8::from(publish.retain))
 }
 
 /// What the parts of a packet take; each is put by the function beside it.
@@ -132,6 +128,7 @@ fn put_body(packet: &Packet, v5: bool, out: &mut BytesMut) {
         Packet::SubAck(ack) => {
             out.put_u16(ack.id.get());
             put_properties(&ack.properties, v5, out);
+            //= MQTT3 3.9.3-2
             // Before MQTT 5 there is one code for every failure.
             let code = |reason: &Reason| if v5 || !reason.is_error() { reason.code() } else { 0x80 };
             out.extend(ack.reasons.iter().map(code));
@@ -232,6 +229,7 @@ fn put_outcome(reason: Reason, properties: &Properties, v5: bool, out: &mut Byte
     }
 }
 
+//= MQTT5 2.2.2-1
 fn put_properties(properties: &Properties, v5: bool, out: &mut BytesMut) {
     if v5 {
         put_length(properties.as_bytes().len(), out);
@@ -240,7 +238,7 @@ fn put_properties(properties: &Properties, v5: bool, out: &mut BytesMut) {
 }
 
 /// A variable byte integer, in as few bytes as it can be.
-//= MQTT-1.5.5-1
+//= MQTT5 1.5.5-1
 pub(crate) fn put_length(value: usize, out: &mut BytesMut) {
     let mut rest = value;
     loop {

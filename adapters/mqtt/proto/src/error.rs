@@ -3,7 +3,7 @@
 use crate::{Reason, Version};
 
 /// Why bytes make no packet; the connection is of no use afterward.
-//= MQTT-4.13.1-1
+//= MQTT5 4.13.1-1
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// They cannot be read as the standard says.
@@ -33,7 +33,7 @@ pub enum DecodeError {
         bytes_max: usize,
     },
     /// A protocol name or level that is not served.
-    //= MQTT-3.1.2-2
+    //= MQTT5 3.1.2-2
     #[error("the protocol version is not served")]
     Version {
         /// Whether it is one after MQTT 5, which may understand an answer of that.

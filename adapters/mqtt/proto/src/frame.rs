@@ -50,8 +50,8 @@ impl PacketType {
     ];
 
     /// The flags that the header of such a packet has to have; PUBLISH has its own.
-    //= MQTT-2.1.3-1
-    //= MQTT-2.2.2-1
+    //= MQTT5 2.1.3-1, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1, 3.15.1-1
+    //= MQTT3 2.2.2-1, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1
     #[must_use]
     pub const fn flags(self) -> u8 {
         if matches!(self, Self::PubRel | Self::Subscribe | Self::Unsubscribe) { 0b0010 } else { 0 }
@@ -83,7 +83,7 @@ pub fn split(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, D
         return Err(DecodeError::Malformed("packet type 0"));
     };
     let flags = first & 0x0f;
-    //= MQTT-2.2.2-2
+    //= MQTT3 2.2.2-2
     // Those of a CONNECT depend on the version that it says.
     if !matches!(packet, PacketType::Publish | PacketType::Connect) && flags != packet.flags() {
         return Err(DecodeError::Malformed("flags of the fixed header"));
@@ -114,7 +114,7 @@ pub(crate) fn length(bytes: &[u8]) -> Result<Option<(usize, usize)>, DecodeError
 }
 
 /// How many bytes a variable byte integer takes.
-//= MQTT-1.5.5-1
+//= MQTT5 1.5.5-1
 pub(crate) const fn bytes_of(value: usize) -> usize {
     match value {
         0..=0x7f => 1,

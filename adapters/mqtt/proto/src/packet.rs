@@ -131,7 +131,7 @@ impl Packet {
 
 impl Will {
     /// How long after the end of the connection it is to be published, unless the session is resumed before.
-    //= MQTT-3.1.3-9
+    //= MQTT5 3.1.3-9
     #[must_use]
     pub fn delay(&self) -> Duration {
         let seconds = self
@@ -235,6 +235,15 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// Whether it was sent before.
+    #[must_use]
+    pub const fn is_again(self) -> bool {
+        match self {
+            Self::AtMostOnce => false,
+            Self::AtLeastOnce { dup, .. } | Self::ExactlyOnce { dup, .. } => dup,
+        }
+    }
+
     /// The QoS.
     #[must_use]
     pub const fn qos(self) -> QoS {

@@ -61,7 +61,7 @@ pub enum Property {
 }
 
 /// Identifiers, and which packets may bear the property; Table 2-4 of the standard.
-//= MQTT-2.2.2-2
+//= MQTT5 2.2.2.2
 const fn allowed(id: u8, holder: Holder) -> bool {
     use PacketType::{
         Auth, ConnAck, Connect, Disconnect, PubAck, PubComp, PubRec, PubRel, Publish, SubAck, Subscribe, UnsubAck,
@@ -95,6 +95,7 @@ impl Properties {
     pub const NONE: Self = Self(Bytes::new());
 
     /// Checks a block, which `holder` bears; a publish of a server may say what one of a client may not.
+    //= MQTT5 1.5.7-1, 3.3.2-13, 3.3.2-19
     pub(crate) fn check(block: Bytes, holder: Holder, of_server: bool) -> Result<Self, DecodeError> {
         let properties = Self(block);
         let mut seen = 0_u64;
@@ -113,11 +114,11 @@ impl Properties {
                 return Err(DecodeError::Protocol("a property twice"));
             }
             seen |= bit;
-            //= MQTT-3.3.2-14
+            //= MQTT5 3.3.2-14
             if matches!(&property, Property::ResponseTopic(topic) if !is_topic_name(topic.as_str())) {
                 return Err(DecodeError::Protocol("the response topic is no topic name"));
             }
-            //= MQTT-3.3.4-6
+            //= MQTT5 3.3.4-6
             let of_message = id == 0x0B && holder == Holder::Packet(PacketType::Publish);
             if of_message && !of_server {
                 return Err(DecodeError::Protocol("a client's message with a subscription identifier"));
@@ -125,7 +126,7 @@ impl Properties {
             method |= id == 0x15;
             data |= id == 0x16;
         }
-        //= MQTT-3.1.2.11.10
+        //= MQTT5 3.1.2.11.10
         if data && !method {
             return Err(DecodeError::Protocol("authentication data without a method"));
         }
@@ -212,7 +213,7 @@ fn read(id: u8, reader: &mut Reader) -> Result<Property, DecodeError> {
         0x1F => Property::ReasonString(reader.text()?),
         0x21 => Property::ReceiveMaximum(NonZeroU16::new(reader.u16()?).ok_or(zero)?),
         0x22 => Property::TopicAliasMaximum(reader.u16()?),
-        //= MQTT-3.3.2-8
+        //= MQTT5 3.3.2-8
         0x23 => Property::TopicAlias(NonZeroU16::new(reader.u16()?).ok_or(DecodeError::TopicAlias)?),
         0x24 => Property::MaximumQoS(flag(reader)?),
         0x25 => Property::RetainAvailable(flag(reader)?),

@@ -47,7 +47,7 @@ impl Reader {
     }
 
     /// A variable byte integer, in as few bytes as it can be.
-    //= MQTT-1.5.5-1
+    //= MQTT5 1.5.5-1
     pub(crate) fn length(&mut self) -> Result<usize> {
         let (value, bytes) = frame::length(&self.0)?.ok_or(SHORT)?;
         if bytes != frame::bytes_of(value) {
@@ -57,9 +57,8 @@ impl Reader {
         Ok(value)
     }
 
-    //= MQTT-2.2.1-2
-    //= MQTT-2.2.1-3
-    //= MQTT-2.3.1-1
+    //= MQTT5 2.2.1-2, 2.2.1-3
+    //= MQTT3 2.3.1-1, 2.3.1-5
     pub(crate) fn packet_id(&mut self) -> Result<PacketId> {
         PacketId::new(self.u16()?).ok_or(DecodeError::Protocol("the packet identifier is 0"))
     }

@@ -16,6 +16,7 @@ macro_rules! reasons {
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
             /// The reason of this code, where `packet` may bear it.
+            //= MQTT5 3.2.2-8, 3.4.2-1, 3.5.2-1, 3.6.2-1, 3.7.2-1, 3.9.3-2, 3.11.3-2, 3.14.2-1, 3.15.2-1
             #[must_use]
             pub fn of(packet: PacketType, code: u8) -> Option<Self> {
                 let reason = match code {

@@ -285,24 +285,26 @@ impl Session {
     }
 
     /// Time has passed.
+    //= MQTT3 3.1.2-24
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
-        //= MQTT-3.1.2-22
-        //= MQTT-3.1.2-24
+        //= MQTT5 3.1.2-22
+        //= MQTT5 3.1.2-24
         self.end(Reason::KeepAliveTimeout, None);
     }
 
     /// The client sent a packet.
+    //= MQTT3 3.1.0-1, 3.1.0-2, 4.8.0-1
     pub fn handle_packet(&mut self, packet: Packet, now: Instant) {
         self.heard = now;
         match (&self.phase, packet) {
             (Phase::Closed, _) => {}
             (Phase::Silent { .. }, Packet::Connect(connect)) => self.handle_connect(connect),
-            //= MQTT-3.1.0-1
+            //= MQTT5 3.1.0-1
             (Phase::Silent { .. }, _) => self.close(),
-            //= MQTT-3.1.0-2
+            //= MQTT5 3.1.0-2
             (_, Packet::Connect(_)) => self.end(Reason::ProtocolError, Some("a second CONNECT")),
             // A client need not wait for its CONNACK; who reads only while the session is ready never comes here.
             (Phase::Asked(_), _) if self.early.len() >= EARLY_MAX => self.end(Reason::QuotaExceeded, None),
@@ -329,7 +331,8 @@ impl Session {
             Packet::PubComp(ack) => self.handle_pub_comp(ack.id, now),
             Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe),
-            //= MQTT-3.12.4-1
+            //= MQTT5 3.12.4-1
+            //= MQTT3 3.12.4-1
             Packet::PingReq => self.send(Packet::PingResp),
             Packet::Disconnect(disconnect) => self.handle_disconnect(&disconnect),
             Packet::Auth(_) => self.end(Reason::ProtocolError, Some("no extended authentication was begun")),
@@ -343,7 +346,7 @@ impl Session {
     pub fn handle_malformed(&mut self, error: DecodeError) {
         match (&self.phase, error) {
             (Phase::Closed, _) => {}
-            //= MQTT-3.1.2-2
+            //= MQTT5 3.1.2-2
             (Phase::Silent { .. }, DecodeError::Version { is_newer }) => {
                 self.version = if is_newer { Version::V5 } else { Version::V3_1_1 };
                 self.answer_connect(error.reason(), None);
@@ -358,12 +361,14 @@ impl Session {
         }
     }
 
+    //= MQTT5 3.1.3-6
+    //= MQTT3 3.1.3-5, 3.1.3-6, 3.1.3-8, 3.1.3-9
     fn handle_connect(&mut self, connect: Box<Connect>) {
         self.version = connect.version;
         let properties = &connect.properties;
         self.explains = !properties.iter().any(|property| property == Property::RequestProblemInformation(false));
-        //= MQTT-3.1.3-5
-        //= MQTT-3.1.3-8
+        //= MQTT5 3.1.3-5
+        //= MQTT5 3.1.3-8
         let name = connect.client_id.as_str();
         let is_legal = match connect.version {
             Version::V3_1 => (1..=CLIENT_ID_CHARS_MAX_V3_1).contains(&name.chars().count()),
@@ -373,11 +378,11 @@ impl Session {
         if !is_legal {
             return self.answer_connect(Reason::ClientIdentifierNotValid, None);
         }
-        //= MQTT-4.12.0-1
+        //= MQTT5 4.12.0-1
         if properties.iter().any(|property| matches!(property, Property::AuthenticationMethod(_))) {
             return self.answer_connect(Reason::BadAuthenticationMethod, None);
         }
-        //= MQTT-3.2.2-13
+        //= MQTT5 3.2.2-13
         let retains = connect.will.as_ref().is_some_and(|will| will.retain);
         if retains && !self.limits.retains && connect.version == Version::V5 {
             return self.answer_connect(Reason::RetainNotSupported, None);
@@ -394,6 +399,8 @@ impl Session {
     }
 
     /// The client is let in.
+    //= MQTT5 3.1.3-7, 3.1.4-5, 3.2.0-1, 3.2.2-2, 3.2.2-3, 3.2.2-16
+    //= MQTT3 3.1.4-4, 3.2.0-1, 3.2.2-1, 3.2.2-2, 3.2.2-3
     pub fn accept(&mut self, accepted: Accepted, now: Instant) {
         let Phase::Asked(connect) = std::mem::replace(&mut self.phase, Phase::Open) else {
             self.phase = Phase::Closed;
@@ -420,6 +427,7 @@ impl Session {
     }
 
     /// Takes up what a CONNECT asks for, and says what it gets instead.
+    //= MQTT5 3.2.2-21, 3.2.2-22
     fn take_up(&mut self, connect: &Connect) -> Vec<Property> {
         let limits = self.limits;
         let mut said = Vec::new();
@@ -440,7 +448,7 @@ impl Session {
             && (keep_alive == 0 || keep_alive > max.get())
             && connect.version == Version::V5
         {
-            //= MQTT-3.1.2-21
+            //= MQTT5 3.1.2-21
             keep_alive = max.get();
             said.push(Property::ServerKeepAlive(keep_alive));
         }
@@ -460,19 +468,20 @@ impl Session {
         said
     }
 
+    //= MQTT3 3.1.2-10, 3.1.2-12, 3.14.4-3
     fn handle_disconnect(&mut self, disconnect: &Disconnect) {
         let asked = disconnect.properties.find(|property| {
             if let Property::SessionExpiryInterval(seconds) = property { Some(seconds) } else { None }
         });
         if let Some(seconds) = asked {
-            //= MQTT-3.14.2.2.2
+            //= MQTT5 3.14.2.2.2
             if self.session_expiry == 0 && seconds > 0 {
                 return self.end(Reason::ProtocolError, Some("a session that was to end with its connection"));
             }
             self.session_expiry = seconds.min(self.limits.session_expiry_max);
         }
-        //= MQTT-3.14.4-3
-        //= MQTT-3.1.2-10
+        //= MQTT5 3.14.4-3
+        //= MQTT5 3.1.2-10
         if disconnect.reason != Reason::DisconnectWithWill {
             self.will = None;
         }
@@ -480,12 +489,14 @@ impl Session {
     }
 
     /// Ends the connection on our side, and tells why where the version can.
+    //= MQTT5 3.14.0-1, 3.14.4-1, 3.14.4-2, 4.13.2-1
+    //= MQTT3 4.8.0-2
     pub fn end(&mut self, reason: Reason, why: Option<&str>) {
         match &self.phase {
             Phase::Closed => return,
             Phase::Asked(_) if reason.fits(crate::PacketType::ConnAck) => return self.answer_connect(reason, why),
             Phase::Open if self.version == Version::V5 => {
-                //= MQTT-4.13.1-1
+                //= MQTT5 4.13.1-1
                 let reason = if reason.fits(crate::PacketType::Disconnect) { reason } else { Reason::UnspecifiedError };
                 let properties = self.explanation(why);
                 self.send(Packet::Disconnect(Disconnect { reason, properties }));
@@ -497,6 +508,8 @@ impl Session {
 
     /// What is left of the session. What was being published is best settled before: then it is known which messages of
     /// QoS 2 were taken.
+    //= MQTT5 3.1.2-7, 4.1.0-1
+    //= MQTT3 3.1.2-8, 4.1.0-1, 4.1.0-2
     #[must_use]
     pub fn into_ended(mut self) -> Ended {
         for exchange in &mut self.state.in_flight {
@@ -507,6 +520,8 @@ impl Session {
         Ended { state: self.state, expires_after, will: self.will }
     }
 
+    //= MQTT5 3.1.4-6, 3.2.0-2, 3.2.2-6, 3.2.2-7
+    //= MQTT3 3.1.2-2, 3.1.4-5, 3.2.2-4, 3.2.2-5, 3.2.2-6
     fn answer_connect(&mut self, reason: Reason, why: Option<&str>) {
         let properties = if self.version == Version::V5 { self.explanation(why) } else { Properties::NONE };
         self.send(Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
@@ -514,7 +529,7 @@ impl Session {
     }
 
     /// A reason for people, where the client wants any.
-    //= MQTT-3.1.2-29
+    //= MQTT5 3.1.2-29
     fn explanation(&self, why: Option<&str>) -> Properties {
         let text = why.filter(|_| self.explains).and_then(|why| Text::try_from(why).ok());
         text.map(Property::ReasonString).into_iter().collect()
@@ -529,10 +544,8 @@ impl Session {
 
     /// Says something, without words for people where the client takes no packet of that size; what it cannot take without
     /// them either ends the connection. What is published was measured before.
-    //= MQTT-3.1.2-24
-    //= MQTT-3.2.2-19
-    //= MQTT-3.4.2-2
-    //= MQTT-3.9.2-1
+    //= MQTT5 3.1.2-24, 3.2.2-19, 3.2.2-20, 3.4.2-2, 3.4.2-3, 3.5.2-2, 3.5.2-3, 3.6.2-2, 3.6.2-3, 3.7.2-2, 3.7.2-3
+    //= MQTT5 3.9.2-1, 3.9.2-2, 3.11.2-1, 3.11.2-2, 3.14.2-3, 3.14.2-4
     fn send(&mut self, mut packet: Packet) {
         if let Some(max) = self.outbound.packet_bytes_max()
             && !matches!(packet, Packet::Publish(_))

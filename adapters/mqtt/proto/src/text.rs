@@ -13,12 +13,14 @@ impl Text {
     pub const BYTES_MAX: usize = 65_535;
 
     /// A string of these bytes; nothing when they are none.
+    //= MQTT5 1.5.4-3, 4.7.3-2, 4.7.3-3
+    //= MQTT3 1.5.3-3, 4.7.3-2, 4.7.3-3
     #[must_use]
     pub fn new(bytes: Bytes) -> Option<Self> {
-        //= MQTT-1.5.4-1
-        //= MQTT-1.5.4-2
-        //= MQTT-1.5.3-1
-        //= MQTT-1.5.3-2
+        //= MQTT5 1.5.4-1
+        //= MQTT5 1.5.4-2
+        //= MQTT3 1.5.3-1
+        //= MQTT3 1.5.3-2
         let legal = bytes.len() <= Self::BYTES_MAX && !bytes.contains(&0) && std::str::from_utf8(&bytes).is_ok();
         legal.then_some(Self(bytes))
     }
@@ -71,7 +73,8 @@ mod tests {
         assert_eq!(Text::new(Bytes::from(vec![b'a'; Text::BYTES_MAX + 1])), None);
     }
 
-    //= MQTT-1.5.4-3
+    //= MQTT5 1.5.4-3
+    //= MQTT3 1.5.3-3
     #[test]
     fn a_byte_order_mark_is_a_character_like_any_other() {
         let text = Text::try_from("\u{feff}a").unwrap();

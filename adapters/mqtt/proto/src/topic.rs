@@ -1,18 +1,16 @@
 //! Topic names and filters, as far as the standard alone decides.
 
 /// Whether a text is the name of a topic, as a message is published to.
-//= MQTT-4.7.3-1
-//= MQTT-3.3.2-2
-//= MQTT-4.7.1-1
+//= MQTT5 3.3.2-2, 4.7.0-1, 4.7.1-1, 4.7.3-1
+//= MQTT3 3.3.2-2, 4.7.1-1, 4.7.3-1
 #[must_use]
 pub fn is_topic_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['+', '#'])
 }
 
 /// Whether a text is a topic filter, as one subscribes to.
-//= MQTT-4.7.1-2
-//= MQTT-4.7.1-3
-//= MQTT-4.7.3-1
+//= MQTT5 4.7.1-2, 4.7.3-1
+//= MQTT3 4.7.1-2, 4.7.1-3
 #[must_use]
 pub fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
@@ -46,8 +44,8 @@ pub enum Shared<'a> {
 }
 
 /// What a filter says of sharing.
-//= MQTT-4.8.2-1
-//= MQTT-4.8.2-2
+//= MQTT5 4.8.2-1
+//= MQTT5 4.8.2-2
 #[must_use]
 pub fn shared(text: &str) -> Shared<'_> {
     let Some(rest) = text.strip_prefix("$share") else { return Shared::No };

@@ -27,6 +27,16 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digits).collect()
 }
 
+//= MQTT5 1.5.4-1, 1.5.4-2, 1.5.5-1, 1.5.7-1, 2.1.3-1, 2.2.1-2, 2.2.1-3, 2.2.2-1, 3.1.2-3, 3.1.2-9, 3.1.2-11, 3.1.2-12
+//= MQTT5 3.1.2-13, 3.1.2-16, 3.1.2-17, 3.1.2-18, 3.1.2-19, 3.1.3-1, 3.1.3-3, 3.1.3-4, 3.1.3-11, 3.1.3-12, 3.1.4-1
+//= MQTT5 3.2.2-1, 3.2.2-8, 3.3.1-2, 3.3.1-4, 3.3.2-1, 3.3.2-2, 3.3.2-8, 3.3.2-13, 3.3.2-14, 3.3.2-19, 3.3.4-6
+//= MQTT5 3.4.2-1, 3.5.2-1, 3.6.1-1, 3.6.2-1, 3.7.2-1, 3.8.1-1, 3.8.3-1, 3.8.3-2, 3.8.3-4, 3.8.3-5, 3.9.3-2, 3.10.1-1
+//= MQTT5 3.10.3-1, 3.10.3-2, 3.11.3-2, 3.14.1-1, 3.14.2-1, 3.14.2-2, 3.15.1-1, 3.15.2-1, 4.7.0-1, 4.7.1-1, 4.7.1-2
+//= MQTT5 4.7.3-1, 4.7.3-2, 4.7.3-3, 4.8.2-1, 4.8.2-2
+//= MQTT3 1.5.3-1, 1.5.3-2, 2.2.2-1, 2.2.2-2, 2.3.1-1, 2.3.1-5, 3.1.2-3, 3.1.2-9, 3.1.2-11, 3.1.2-13, 3.1.2-14
+//= MQTT3 3.1.2-15, 3.1.2-18, 3.1.2-19, 3.1.2-20, 3.1.2-21, 3.1.2-22, 3.1.3-1, 3.1.3-3, 3.1.3-4, 3.1.3-10, 3.1.3-11
+//= MQTT3 3.1.4-1, 3.3.1-2, 3.3.1-4, 3.3.2-1, 3.3.2-2, 3.6.1-1, 3.8.1-1, 3.8.3-1, 3.8.3-3, 3.8.3-4, 3.9.3-2, 3.10.1-1
+//= MQTT3 3.10.3-1, 3.10.3-2, 3.14.1-1, 4.7.1-1, 4.7.1-2, 4.7.1-3, 4.7.3-1, 4.7.3-2, 4.7.3-3
 #[test]
 fn every_legal_packet_is_read_and_no_other() {
     let table = include_str!("vectors.txt");
@@ -287,6 +297,30 @@ fn is_disputed(packet: &Packet) -> bool {
     matches!(packet, Packet::Publish(publish) if is_wrong(&publish.properties, &publish.payload))
         || matches!(packet, Packet::Connect(connect) if of_will(connect))
         || matches!(packet, Packet::Disconnect(end) if end.reason == Reason::BadAuthenticationMethod)
+}
+
+//= MQTT5 2.1.3-1, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1, 3.15.1-1
+//= MQTT3 2.2.2-1, 2.2.2-2, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1
+#[test]
+fn the_flags_of_a_header_are_as_they_have_to_be() {
+    let with_two = [PacketType::PubRel, PacketType::Subscribe, PacketType::Unsubscribe];
+    for kind in PacketType::ALL {
+        assert_eq!(kind.flags(), if with_two.contains(&kind) { 0b0010 } else { 0 });
+        for flags in 0..16 {
+            let mut buffer = BytesMut::from(&[(kind as u8) << 4 | flags, 0][..]);
+            // Those of PUBLISH say something, and those of CONNECT are looked at when its version is known.
+            let is_right = matches!(kind, PacketType::Publish | PacketType::Connect) || flags == kind.flags();
+            assert_eq!(split(&mut buffer, BYTES_MAX).is_ok(), is_right, "{kind:?} {flags:04b}");
+        }
+    }
+    for (version, connect) in
+        [(Version::V3_1_1, "100d00044d5154540402003c000163"), (Version::V5, "100e00044d5154540502003c00000163")]
+    {
+        let mut bytes = bytes(connect);
+        assert!(read(&bytes, version).is_ok());
+        bytes[0] |= 1;
+        assert!(read(&bytes, version).is_err());
+    }
 }
 
 proptest! {

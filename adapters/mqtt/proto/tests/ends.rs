@@ -6,6 +6,8 @@ mod script;
 use expect_test::expect;
 use script::check;
 
+//= MQTT5 3.1.2-7, 3.1.2-22, 3.2.2-22
+//= MQTT3 3.1.2-8, 3.1.2-24
 #[test]
 fn silence_ends_the_connection_and_leaves_the_will() {
     check(
@@ -42,6 +44,8 @@ fn silence_ends_the_connection_and_leaves_the_will() {
     );
 }
 
+//= MQTT5 3.1.2-10, 3.14.4-3
+//= MQTT3 3.1.2-10, 3.1.2-12, 3.14.4-3
 #[test]
 fn a_goodbye_takes_the_will_along_unless_it_says_otherwise() {
     for (script, expected) in [
@@ -101,6 +105,8 @@ fn a_goodbye_takes_the_will_along_unless_it_says_otherwise() {
     }
 }
 
+//= MQTT5 3.1.2-1, 3.1.2-2, 3.1.3-5, 3.1.3-8, 3.1.4-6, 3.2.0-2, 3.2.2-6, 3.2.2-7, 3.2.2-13, 4.12.0-1
+//= MQTT3 3.1.3-5, 3.1.3-8, 3.1.3-9, 3.1.4-5, 3.2.2-4, 3.2.2-5, 3.2.2-6
 #[test]
 fn who_is_not_let_in_is_told_why() {
     for (script, expected) in [
@@ -172,6 +178,8 @@ fn who_is_not_let_in_is_told_why() {
     }
 }
 
+//= MQTT5 3.1.0-1, 3.1.0-2, 4.13.1-1
+//= MQTT3 3.1.0-1, 3.1.0-2, 4.8.0-1
 #[test]
 fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
     for (script, expected) in [
@@ -243,6 +251,8 @@ fn what_may_not_be_said_ends_the_connection_and_what_comes_early_waits() {
     }
 }
 
+//= MQTT5 3.14.0-1, 3.14.4-1, 3.14.4-2, 4.13.2-1
+//= MQTT3 4.8.0-2
 #[test]
 fn an_end_of_ours_is_told_where_the_version_can() {
     for (script, expected) in [

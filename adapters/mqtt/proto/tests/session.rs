@@ -6,6 +6,8 @@ mod script;
 use expect_test::expect;
 use script::check;
 
+//= MQTT5 2.2.1-5, 3.3.4-1, 4.3.2-4, 4.3.2-5, 4.3.3-8, 4.3.3-11
+//= MQTT3 2.3.1-6, 3.3.4-1, 4.3.2-2
 #[test]
 fn a_message_is_acknowledged_when_it_is_settled_and_not_before() {
     check(
@@ -34,6 +36,7 @@ fn a_message_is_acknowledged_when_it_is_settled_and_not_before() {
     );
 }
 
+//= MQTT5 4.6.0-2, 4.6.0-3
 #[test]
 fn answers_come_in_the_order_of_the_messages() {
     check(
@@ -66,6 +69,8 @@ fn answers_come_in_the_order_of_the_messages() {
     );
 }
 
+//= MQTT5 4.3.3-10, 4.3.3-12, 4.3.3-13
+//= MQTT3 4.3.3-2
 #[test]
 fn a_message_of_qos_2_is_published_once_however_often_it_is_sent() {
     check(
@@ -112,6 +117,8 @@ fn a_message_of_qos_2_is_published_once_however_often_it_is_sent() {
     );
 }
 
+//= MQTT5 4.3.3-9
+//= MQTT3 3.3.5-2
 #[test]
 fn what_is_refused_is_told_by_its_reason_or_by_the_end_of_the_connection() {
     check(
@@ -170,6 +177,9 @@ fn what_is_refused_is_told_by_its_reason_or_by_the_end_of_the_connection() {
     );
 }
 
+//= MQTT5 2.2.1-4, 3.3.1-1, 3.3.1-3, 4.3.1-1, 4.3.2-1, 4.3.2-2, 4.3.2-3, 4.3.3-1, 4.3.3-2, 4.3.3-3, 4.3.3-4, 4.3.3-5
+//= MQTT5 4.3.3-6, 4.4.0-1, 4.6.0-1, 4.6.0-5, 4.6.0-6
+//= MQTT3 2.3.1-4, 3.3.1-1, 3.3.1-3, 4.3.1-1, 4.3.2-1, 4.3.3-1, 4.4.0-1, 4.6.0-1, 4.6.0-5, 4.6.0-6
 #[test]
 fn a_resumed_session_sends_first_what_was_on_its_way_and_uses_no_name_twice() {
     check(
@@ -197,7 +207,7 @@ fn a_resumed_session_sends_first_what_was_on_its_way_and_uses_no_name_twice() {
             > subscribe 1 a:2
             ? 1 subscribe a
             ! subscribed 1 2
-            < suback 1 02
+            < suback 1 02 [ReasonString("so it is")]
             ! deliver a qos=1 payload=m1
             < publish 1 1 "a" m1
             ! deliver a qos=2 payload=m2
@@ -224,6 +234,7 @@ fn a_resumed_session_sends_first_what_was_on_its_way_and_uses_no_name_twice() {
     );
 }
 
+//= MQTT5 3.3.4-9, 3.3.4-10, 4.9.0-1, 4.9.0-2, 4.9.0-3
 #[test]
 fn a_smaller_window_after_the_resumption_is_kept_too() {
     check(
@@ -248,7 +259,7 @@ fn a_smaller_window_after_the_resumption_is_kept_too() {
             > subscribe 1 a:1
             ? 1 subscribe a
             ! subscribed 1 1
-            < suback 1 01
+            < suback 1 01 [ReasonString("so it is")]
             ! deliver a qos=1 payload=m1
             < publish 1 1 "a" m1
             ! deliver a qos=1 payload=m2
@@ -271,6 +282,8 @@ fn a_smaller_window_after_the_resumption_is_kept_too() {
     );
 }
 
+//= MQTT5 3.3.1-12, 3.3.1-13, 3.3.4-2, 3.3.4-3, 3.3.4-4, 3.8.4-8, 4.8.2-3
+//= MQTT3 3.3.1-9, 3.3.5-1, 3.8.4-6
 #[test]
 fn overlapping_filters_make_one_copy_at_the_highest_qos_with_every_identifier() {
     check(
@@ -296,15 +309,15 @@ fn overlapping_filters_make_one_copy_at_the_highest_qos_with_every_identifier() 
             > subscribe 1 a/+:0 ident=5
             ? 1 subscribe a/+
             ! subscribed 1 0
-            < suback 1 00
+            < suback 1 00 [ReasonString("so it is")]
             > subscribe 2 a/b:1,rap ident=6
             ? 2 subscribe a/b
             ! subscribed 2 1
-            < suback 2 01
+            < suback 2 01 [ReasonString("so it is")]
             > subscribe 3 #:2,nl
             ? 3 subscribe #
             ! subscribed 3 2
-            < suback 3 02
+            < suback 3 02 [ReasonString("so it is")]
             ! deliver a/b qos=2 retain for=a/+,a/b,# type=json
             < publish 2 1 retain "a/b" x [ContentType("json"), SubscriptionIdentifier(5), SubscriptionIdentifier(6)]
             ! deliver a/b qos=2 own for=a/+,a/b,#
@@ -318,6 +331,9 @@ fn overlapping_filters_make_one_copy_at_the_highest_qos_with_every_identifier() 
     );
 }
 
+//= MQTT5 2.2.1-6, 3.8.4-1, 3.8.4-2, 3.8.4-3, 3.8.4-5, 3.8.4-6, 3.8.4-7, 3.9.3-1, 3.10.4-1, 3.10.4-2, 3.10.4-4
+//= MQTT5 3.10.4-5, 3.10.4-6, 3.11.3-1
+//= MQTT3 2.3.1-7, 3.8.4-1, 3.8.4-2, 3.8.4-4, 3.8.4-5, 3.9.3-1, 3.10.4-1, 3.10.4-2, 3.10.4-4, 3.10.4-5, 3.10.4-6
 #[test]
 fn a_subscription_is_known_again_and_ends() {
     check(
@@ -338,11 +354,11 @@ fn a_subscription_is_known_again_and_ends() {
             > subscribe 1 a:1 b:0 c:2
             ? 1 subscribe a b c
             ! subscribed 1 1 x87 1
-            < suback 1 01 87 01
+            < suback 1 01 87 01 [ReasonString("so it is")]
             > subscribe 2 a:0
             ? 2 subscribe a(again)
             ! subscribed 2 0
-            < suback 2 00
+            < suback 2 00 [ReasonString("so it is")]
             > unsubscribe 3 a b
             ? 3 unsubscribe a b
             ! unsubscribed 3
@@ -374,6 +390,7 @@ fn a_subscription_is_known_again_and_ends() {
     );
 }
 
+//= MQTT5 3.1.2-26, 3.1.2-27, 3.3.2-7, 3.3.2-9, 3.3.2-11, 3.3.2-12
 #[test]
 fn aliases_are_set_and_used_both_ways() {
     check(
@@ -400,7 +417,7 @@ fn aliases_are_set_and_used_both_ways() {
             > subscribe 1 #:0
             ? 3 subscribe #
             ! subscribed 3 0
-            < suback 1 00
+            < suback 1 00 [ReasonString("so it is")]
             ! deliver one for=#
             < publish 0 "one" x [TopicAlias(1)]
             ! deliver one for=#
@@ -430,6 +447,7 @@ fn aliases_are_set_and_used_both_ways() {
     );
 }
 
+//= MQTT5 3.1.2-24, 3.1.2-25, 3.3.2-5, 3.3.2-6
 #[test]
 fn what_a_client_does_not_take_is_left_out_and_counted() {
     check(
@@ -453,7 +471,7 @@ fn what_a_client_does_not_take_is_left_out_and_counted() {
             > subscribe 1 #:1
             ? 1 subscribe #
             ! subscribed 1 1
-            < suback 1 01
+            < suback 1 01 [ReasonString("so it is")]
             ! deliver a qos=1 payload=short for=#
             < publish 1 1 "a" short [TopicAlias(1)]
             ! deliver a qos=1 payload=much-longer-than-that for=#
@@ -494,7 +512,7 @@ fn a_slow_client_keeps_what_fits_and_the_rest_is_counted() {
             > subscribe 1 a:1
             ? 1 subscribe a
             ! subscribed 1 1
-            < suback 1 01
+            < suback 1 01 [ReasonString("so it is")]
             ! deliver a qos=1 payload=1
             < publish 1 1 "a" 1
             ! deliver a qos=1 payload=2
@@ -511,6 +529,7 @@ fn a_slow_client_keeps_what_fits_and_the_rest_is_counted() {
     );
 }
 
+//= MQTT5 3.3.4-7
 #[test]
 fn more_than_the_receive_maximum_ends_the_connection() {
     check(

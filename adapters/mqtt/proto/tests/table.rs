@@ -210,6 +210,8 @@ fn states(version: Version, now: Instant) -> Vec<(&'static str, Session)> {
     ]
 }
 
+//= MQTT5 3.12.4-1
+//= MQTT3 3.12.4-1
 #[test]
 #[expect(clippy::disallowed_methods, reason = "any instant will do, and there is no other way to have one")]
 fn each_packet_in_each_state() {

@@ -300,6 +300,8 @@ where
     }
 
     /// Does what is wanted of subscriptions, up to the next thing that has to be waited for.
+    //= MQTT5 3.10.4-2
+    //= MQTT3 3.10.4-2
     fn fulfill(&mut self) {
         while !self.is_subscribing
             && let Some(wish) = self.wishes.pop_front()
@@ -342,6 +344,8 @@ where
         }
     }
 
+    //= MQTT5 3.1.2-6, 3.1.4-4
+    //= MQTT3 3.1.2-4, 3.1.2-6, 3.1.4-3
     fn decide(&mut self, connect: &Connect, outcome: Result<Box<Welcome>, Refusal>) {
         let welcome = match outcome {
             Ok(welcome) => *welcome,
@@ -353,8 +357,8 @@ where
         let Welcome { presence, holder, assigned, away } = welcome;
         let mut state = None;
         if let Some(Away { state: kept, listeners, will, .. }) = away {
-            //= MQTT-3.1.2-4
-            //= MQTT-3.1.2-5
+            //= MQTT5 3.1.2-4
+            //= MQTT5 3.1.2-5
             if connect.clean_start {
                 // That session ends here.
                 if let Some((will, _)) = will {
@@ -381,7 +385,7 @@ where
             reasons.push(match outcome {
                 Ok(subscription) => {
                     let Wanted { filter, options, is_new } = wanted;
-                    //= MQTT-3.8.4-3
+                    //= MQTT5 3.8.4-3
                     if let Some(subscription) = subscription {
                         self.listeners.listen(filter.clone(), subscription);
                     }
@@ -389,9 +393,9 @@ where
                         self.listeners.begin_to_remember_own();
                     }
                     granted.push(filter.clone());
-                    //= MQTT-3.3.1-9
-                    //= MQTT-3.3.1-10
-                    //= MQTT-3.3.1-11
+                    //= MQTT5 3.3.1-9
+                    //= MQTT5 3.3.1-10
+                    //= MQTT5 3.3.1-11
                     let is_asked = match options.retain_handling {
                         RetainHandling::Send => true,
                         RetainHandling::SendIfNew => is_new,
@@ -419,6 +423,8 @@ where
     }
 
     /// Sends what is kept of what a filter matches.
+    //= MQTT5 3.8.4-4
+    //= MQTT3 3.3.1-6, 3.8.4-3
     fn send_retained(&mut self, filter: &Text) {
         let Some(client) = &self.client else { return };
         let Ok(parsed) = TopicFilter::parse_mqtt(filter.as_str(), &self.face.topic) else { return };
@@ -547,7 +553,7 @@ async fn subscribe(
     filter: &str,
     is_there: bool,
 ) -> Result<Option<Subscription>, Refusal> {
-    //= MQTT-4.8.2-1
+    //= MQTT5 4.8.2-1
     let (group, filter) = match shared(filter) {
         Shared::Of { group, filter } => (Some(GroupName::new(group)), filter),
         Shared::No | Shared::Malformed => (None, filter),

@@ -133,7 +133,7 @@ impl Listeners {
     }
 
     /// One copy of a message, whichever of its filters brings it first; and one for each group that it came through.
-    //= MQTT-3.3.4-2
+    //= MQTT5 3.3.4-2, 3.3.4-5
     fn message(&mut self, first: &Text, delivery: Arc<Delivery>) -> News {
         let id = &delivery.message.id;
         let is_own = self.own.as_ref().is_some_and(|own| own.contains(id));

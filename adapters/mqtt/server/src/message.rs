@@ -13,6 +13,8 @@ pub(crate) const PROPERTY_BYTES_MAX: u32 = 16_384;
 
 /// A delivery as a client gets it by a filter: the channel is called as it is there, so that the filter matches. `today` and
 /// `now` are the same moment.
+//= MQTT5 3.3.2-3
+//= MQTT3 3.3.2-3
 pub(crate) fn of_delivery(delivery: &Delivery, filter: &Text, today: Timestamp, now: Instant) -> Option<Message> {
     let message = &delivery.message;
     let filter = filter.as_str();
@@ -35,6 +37,7 @@ pub(crate) fn of_delivery(delivery: &Delivery, filter: &Text, today: Timestamp, 
 }
 
 /// As the publisher said them, where it speaks MQTT 5 too; else as far as they are known. A content type there always is.
+//= MQTT5 3.1.3-10, 3.3.2-4, 3.3.2-15, 3.3.2-16, 3.3.2-17, 3.3.2-18, 3.3.2-20
 fn properties(message: &BridgeMessage) -> Properties {
     let content_type = || Text::try_from(message.content_type.as_str()).ok().map(Property::ContentType);
     let Some(extras) = &message.extras else { return content_type().into_iter().collect() };

@@ -15,6 +15,7 @@ pub(crate) fn message_id() -> MessageId {
 
 impl MqttFace {
     /// Who the client is; and whether it may have the will that it wants.
+    //= MQTT5 3.1.4-2
     pub(crate) async fn authenticate(&self, connect: &Connect) -> Result<Principal, Refusal> {
         let (Some(user), Some(password)) = (&connect.user_name, &connect.password) else {
             return Err(Refusal::Unauthenticated);
@@ -62,6 +63,8 @@ impl MqttFace {
     }
 
     /// Publishes a will by the right that its Thing has now.
+    //= MQTT5 3.1.2-14, 3.1.2-15
+    //= MQTT3 3.1.2-16, 3.1.2-17
     pub(crate) async fn publish_will(&self, principal: &Principal, will: Will) {
         let Will { qos, retain, properties, topic, payload } = will;
         let properties =

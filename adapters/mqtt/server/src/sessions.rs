@@ -72,6 +72,8 @@ impl Sessions {
     }
 
     /// Takes the session of that name from whoever has it, who then tells what there is of it.
+    //= MQTT5 3.1.3-2, 3.1.4-3
+    //= MQTT3 3.1.3-2, 3.1.4-2
     pub(crate) fn take(
         self: &Arc<Self>,
         thing: ThingId,
@@ -185,11 +187,12 @@ pub(crate) struct Holder {
 impl Holder {
     /// Hands the session of a connection that is over to the one that takes it, or has it kept until one comes, or ends
     /// it.
+    //= MQTT5 3.1.2-8, 3.1.2-10, 3.1.2-23
     pub(crate) async fn leave(mut self, face: &Arc<MqttFace>, ended: Ended, listeners: Listeners) {
         let Ended { state, expires_after, will } = ended;
         let is_kept = expires_after.is_none_or(|span| span > Duration::ZERO);
         let outlives = is_kept && (self.place.is_taken() || self.place.go_away());
-        //= MQTT-3.1.3-9
+        //= MQTT5 3.1.3-9
         let delay = will.as_ref().map_or(Duration::ZERO, Will::delay);
         let mut will = will.map(|will| (will, now() + delay));
         if let Some((will, _)) = will.take_if(|_| !outlives || delay.is_zero()) {
@@ -224,6 +227,7 @@ struct Keeper {
 }
 
 impl Keeper {
+    //= MQTT5 4.1.0-2, 4.8.2-5
     async fn run(self, mut away: Away) {
         let Self { face, mut place, mut presence, expires } = self;
         let _counted = face.metrics.session_away();

@@ -63,11 +63,13 @@ impl Inbound {
 }
 
 impl Session {
+    //= MQTT5 3.3.4-1, 4.3.2-5, 4.3.3-12, 4.3.3-13, 4.9.0-3
+    //= MQTT3 3.3.4-1, 4.3.2-2, 4.3.3-2
     pub(super) fn handle_publish(&mut self, mut publish: Publish) {
         if let Err((reason, why)) = self.resolve_alias(&mut publish) {
             return self.end(reason, Some(why));
         }
-        //= MQTT-3.2.2-14
+        //= MQTT5 3.2.2-14
         if publish.retain && !self.limits.retains && self.version == Version::V5 {
             return self.end(Reason::RetainNotSupported, None);
         }
@@ -81,13 +83,13 @@ impl Session {
                 if self.inbound.repeated.insert(id, fingerprint) == Some(fingerprint) {
                     return self.end(Reason::ProtocolError, Some("a message of QoS 2 for the third time"));
                 }
-                //= MQTT-4.3.3-10
+                //= MQTT5 4.3.3-10
                 return self.acknowledge(Packet::PubRec, id, Reason::Success, None);
             }
-            //= MQTT-4.3.3-9
+            //= MQTT5 4.3.3-9
             Delivery::ExactlyOnce { id, .. } if self.inbound.is_under_way(id) => return,
             Delivery::AtLeastOnce { .. } | Delivery::ExactlyOnce { .. } => {
-                //= MQTT-3.3.4-7
+                //= MQTT5 3.3.4-7
                 let in_flight = self.inbound.in_flight() + self.state.received.len();
                 if self.version == Version::V5 && in_flight >= usize::from(self.limits.receive_max.get()) {
                     return self.end(Reason::ReceiveMaximumExceeded, None);
@@ -100,17 +102,18 @@ impl Session {
     }
 
     /// Gives the message its whole topic, and remembers the alias that it sets.
+    //= MQTT5 3.3.2-7
     fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), (Reason, &'static str)> {
         let alias = publish
             .properties
             .find(|property| if let Property::TopicAlias(alias) = property { Some(alias) } else { None });
         let Some(alias) = alias else { return Ok(()) };
-        //= MQTT-3.3.2-9
+        //= MQTT5 3.3.2-9
         if alias.get() > self.limits.topic_alias_max {
             return Err((Reason::TopicAliasInvalid, "beyond the maximum"));
         }
         if publish.topic.is_empty() {
-            //= MQTT-3.3.2-12
+            //= MQTT5 3.3.2-12
             let topic = self.inbound.aliases.get(&alias);
             publish.topic = topic.cloned().ok_or((Reason::ProtocolError, "a topic alias that was not set"))?;
         } else {
@@ -123,8 +126,8 @@ impl Session {
     pub fn settle(&mut self, ticket: Ticket, verdict: Result<(), Reason>, why: Option<&str>) {
         let Some(message) = self.inbound.unsettled.iter_mut().find(|message| message.ticket == ticket) else { return };
         message.verdict = Some(verdict);
-        //= MQTT-4.6.0-2
-        //= MQTT-4.6.0-3
+        //= MQTT5 4.6.0-2
+        //= MQTT5 4.6.0-3
         while let Some(front) = self.inbound.unsettled.front()
             && let Some(verdict) = front.verdict
         {
@@ -156,19 +159,21 @@ impl Session {
         };
         match verdict {
             Ok(()) => {
-                //= MQTT-4.3.2-4
-                //= MQTT-4.3.3-8
+                //= MQTT5 4.3.2-4
+                //= MQTT5 4.3.3-8
                 self.acknowledge(make, id, Reason::Success, None);
             }
             Err(reason) if self.version == Version::V5 && reason.fits(packet) => {
                 self.acknowledge(make, id, reason, why);
             }
             // Earlier versions have no word for it.
-            //= MQTT-3.3.5-2
+            //= MQTT3 3.3.5-2
             Err(reason) => self.end(reason, why),
         }
     }
 
+    //= MQTT5 2.2.1-5, 3.4.2-1, 3.5.2-1, 3.6.2-1, 3.7.2-1
+    //= MQTT3 2.3.1-6
     pub(super) fn acknowledge(
         &mut self,
         make: fn(Acknowledgement) -> Packet,
@@ -180,7 +185,7 @@ impl Session {
         self.send(make(Acknowledgement { id, reason, properties }));
     }
 
-    //= MQTT-4.3.3-11
+    //= MQTT5 4.3.3-11
     pub(super) fn handle_pub_rel(&mut self, id: PacketId) {
         let known = self.state.received.remove(&id);
         self.inbound.repeated.remove(&id);
@@ -206,6 +211,8 @@ impl Session {
     }
 
     /// What came of each filter of a subscription, in their order: the QoS that is granted, or why none is.
+    //= MQTT5 2.2.1-6, 3.8.4-5, 3.8.4-7, 3.9.3-1
+    //= MQTT3 2.3.1-7, 3.8.4-1, 3.8.4-2, 3.8.4-4, 3.8.4-5, 3.9.3-1
     pub fn subscribed(&mut self, ticket: Ticket, outcomes: Vec<Result<QoS, Reason>>, why: Option<&str>) {
         let Some(Question::Subscribe { id, wanted, identifier }) = self.inbound.questions.remove(&ticket) else {
             return;
@@ -215,7 +222,7 @@ impl Session {
         }
         let mut reasons = Vec::with_capacity(wanted.len());
         let mut outcomes = outcomes.into_iter();
-        //= MQTT-3.8.4-6
+        //= MQTT5 3.8.4-6
         for Wanted { filter, options, .. } in wanted {
             let outcome = outcomes.next().unwrap_or(Err(Reason::UnspecifiedError));
             let full = self.state.subscriptions.len() >= self.limits.subscriptions_max
@@ -223,7 +230,7 @@ impl Session {
             reasons.push(match outcome {
                 Ok(_) if full => Reason::QuotaExceeded,
                 Ok(granted) => {
-                    //= MQTT-3.8.4-3
+                    //= MQTT5 3.8.4-3
                     let options = SubscriptionOptions { qos: granted.min(options.qos), ..options };
                     self.state.subscriptions.insert(filter, Subscription { options, identifier });
                     match options.qos {
@@ -237,8 +244,8 @@ impl Session {
             });
         }
         let properties = if self.version == Version::V5 { self.explanation(why) } else { Properties::NONE };
-        //= MQTT-3.8.4-1
-        //= MQTT-3.8.4-2
+        //= MQTT5 3.8.4-1
+        //= MQTT5 3.8.4-2
         self.send(Packet::SubAck(SubAck { id, properties, reasons }));
     }
 
@@ -251,6 +258,8 @@ impl Session {
     }
 
     /// The subscriptions are ended, or none of them is, for a reason.
+    //= MQTT5 3.10.4-1, 3.10.4-6, 3.11.3-1, 3.11.3-2
+    //= MQTT3 3.10.4-1, 3.10.4-4, 3.10.4-5, 3.10.4-6
     pub fn unsubscribed(&mut self, ticket: Ticket, verdict: Result<(), Reason>) {
         let Some(Question::Unsubscribe { id, filters }) = self.inbound.questions.remove(&ticket) else { return };
         if !self.is_open() {
@@ -263,8 +272,8 @@ impl Session {
             Err(_) => Reason::UnspecifiedError,
         });
         let reasons = reasons.collect();
-        //= MQTT-3.10.4-4
-        //= MQTT-3.10.4-5
+        //= MQTT5 3.10.4-4
+        //= MQTT5 3.10.4-5
         self.send(Packet::UnsubAck(UnsubAck { id, properties: Properties::NONE, reasons }));
     }
 

@@ -31,6 +31,7 @@ impl Default for Outbound {
 
 impl Outbound {
     /// Takes up what a CONNECT says of it.
+    //= MQTT5 4.9.0-1
     pub(crate) fn take_up(&mut self, properties: &Properties, limits: &Limits) {
         self.send_max = limits.send_max;
         for property in properties.iter() {
@@ -50,7 +51,7 @@ impl Outbound {
     }
 
     /// The topic as it is said, and the alias that goes with it: the first topics get one, and from then on it alone.
-    //= MQTT-3.1.2-26
+    //= MQTT5 3.1.2-26, 3.1.2-27, 3.3.2-11
     fn topic(&mut self, topic: &Text) -> (Text, Option<NonZeroU16>) {
         if let Some(alias) = self.aliases.get(topic) {
             return (Text::default(), Some(*alias));
@@ -76,7 +77,8 @@ impl Session {
     }
 
     /// A message that was kept, for a subscription that is new or wants it again.
-    //= MQTT-3.3.1-8
+    //= MQTT5 3.3.1-8
+    //= MQTT3 3.3.1-8
     pub fn deliver_retained(&mut self, message: Message, filter: &Text, now: Instant) {
         let Some(subscription) = self.state.subscriptions.get(filter).copied().filter(|_| self.is_open()) else {
             return;
@@ -102,8 +104,8 @@ impl Session {
     }
 
     /// Sends again what the client has not acknowledged, in its order, and then what waits.
-    //= MQTT-4.4.0-1
-    //= MQTT-4.6.0-1
+    //= MQTT5 4.4.0-1, 4.6.0-1
+    //= MQTT3 4.4.0-1, 4.6.0-1
     pub(super) fn resume(&mut self, now: Instant) {
         for exchange in &mut self.state.in_flight {
             exchange.is_said = false;
@@ -112,7 +114,8 @@ impl Session {
     }
 
     /// Sends what the client's window has room for.
-    //= MQTT-3.3.4-9
+    //= MQTT5 3.3.4-9, 3.3.4-10, 4.6.0-5, 4.6.0-6, 4.9.0-2
+    //= MQTT3 4.6.0-5, 4.6.0-6
     pub(super) fn pump(&mut self, now: Instant) {
         let window = usize::from(self.outbound.send_max.get());
         let mut said = self.state.in_flight.iter().filter(|exchange| exchange.is_said).count();
@@ -141,10 +144,12 @@ impl Session {
     }
 
     /// Says again how far the exchange at this place has come; whether it still is there.
+    //= MQTT5 4.3.3-6
+    //= MQTT3 3.3.1-1
     fn say_again(&mut self, at: usize, now: Instant) -> bool {
         let InFlight { id, stage, .. } = self.state.in_flight[at].clone();
         match stage {
-            //= MQTT-3.3.1-1
+            //= MQTT5 3.3.1-1
             Stage::Publish(outgoing) => {
                 let Some(publish) = self.said(&outgoing, delivery(outgoing.qos, id, true), now) else {
                     self.state.in_flight.remove(at);
@@ -161,15 +166,16 @@ impl Session {
     /// The packet, unless it is of no use any more or more than the client takes.
     fn said(&mut self, outgoing: &Outgoing, delivery: Delivery, now: Instant) -> Option<Publish> {
         let message = &outgoing.message;
-        //= MQTT-3.3.2-5
-        if message.expires.is_some_and(|at| at <= now) {
+        //= MQTT5 3.3.2-5
+        // What was sent once is sent to its end.
+        if !delivery.is_again() && message.expires.is_some_and(|at| at <= now) {
             self.dropped.expired += 1;
             return None;
         }
         let v5 = self.version == crate::Version::V5;
         let (topic, alias) = if v5 { self.outbound.topic(&message.topic) } else { (message.topic.clone(), None) };
         let properties = if v5 {
-            //= MQTT-3.3.2-6
+            //= MQTT5 3.3.2-6
             let expiry = message.expires.map(|at| {
                 let seconds = at.saturating_duration_since(now).as_millis().div_ceil(1_000);
                 Property::MessageExpiryInterval(u32::try_from(seconds).unwrap_or(u32::MAX))
@@ -182,8 +188,8 @@ impl Session {
         };
         let publish =
             Publish { delivery, retain: outgoing.retain, topic, properties, payload: message.payload.clone() };
-        //= MQTT-3.1.2-24
-        //= MQTT-3.1.2-25
+        //= MQTT5 3.1.2-24
+        //= MQTT5 3.1.2-25
         if let Some(max) = self.outbound.packet_bytes_max()
             && publish_bytes(&publish, self.version) > max
         {
@@ -211,6 +217,8 @@ impl Session {
     }
 
     /// An exchange is over, unless the client says what it may not say now.
+    //= MQTT5 3.10.4-3, 4.3.3-3, 4.3.3-5, 4.4.0-2, 4.8.2-6
+    //= MQTT3 3.10.4-3
     fn finish(&mut self, id: PacketId, said: Awaited, now: Instant) {
         // What is not awaited any more may have been under way when the session was resumed.
         let Some((at, awaited)) = self.exchange(id) else { return };
@@ -221,12 +229,12 @@ impl Session {
         self.pump(now);
     }
 
-    //= MQTT-4.3.2-3
+    //= MQTT5 4.3.2-3
     pub(super) fn handle_pub_ack(&mut self, id: PacketId, now: Instant) {
         self.finish(id, Awaited::Ack, now);
     }
 
-    //= MQTT-4.3.3-4
+    //= MQTT5 4.3.3-4
     pub(super) fn handle_pub_rec(&mut self, id: PacketId, reason: Reason, now: Instant) {
         let Some((at, awaited)) = self.exchange(id) else {
             let v5 = self.version == crate::Version::V5;
@@ -247,7 +255,7 @@ impl Session {
         }
     }
 
-    //= MQTT-4.3.3-7
+    //= MQTT5 4.3.3-7
     pub(super) fn handle_pub_comp(&mut self, id: PacketId, now: Instant) {
         self.finish(id, Awaited::Complete, now);
     }
@@ -264,6 +272,8 @@ enum Awaited {
     Complete,
 }
 
+//= MQTT5 3.3.1-3, 4.3.1-1, 4.3.2-2, 4.3.3-2
+//= MQTT3 3.3.1-3, 4.3.1-1
 const fn delivery(qos: QoS, id: PacketId, dup: bool) -> Delivery {
     match qos {
         QoS::AtMostOnce => Delivery::AtMostOnce,

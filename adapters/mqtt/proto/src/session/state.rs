@@ -102,19 +102,21 @@ impl State {
 
     /// A message that these filters match: what the client is to get of it, if anything. `is_own` says that the client
     /// published it itself.
+    //= MQTT5 3.8.4-8, 4.5.0-1, 4.8.2-3
+    //= MQTT3 3.3.1-9, 3.3.5-1, 3.8.4-6, 4.5.0-1
     pub(crate) fn matched(&self, message: Message, matched: &[Text], is_own: bool) -> Option<Outgoing> {
         let subscriptions = matched.iter().filter_map(|filter| self.subscriptions.get(filter));
-        //= MQTT-3.8.3-3
+        //= MQTT5 3.8.3-3
         let subscriptions: Vec<_> =
             subscriptions.filter(|subscription| !(is_own && subscription.options.no_local)).collect();
-        //= MQTT-3.3.4-2
+        //= MQTT5 3.3.4-2
         let granted = subscriptions.iter().map(|subscription| subscription.options.qos).max()?;
-        //= MQTT-3.3.1-12
-        //= MQTT-3.3.1-13
+        //= MQTT5 3.3.1-12
+        //= MQTT5 3.3.1-13
         let retain =
             message.retain && subscriptions.iter().any(|subscription| subscription.options.retain_as_published);
-        //= MQTT-3.3.4-3
-        //= MQTT-3.3.4-4
+        //= MQTT5 3.3.4-3
+        //= MQTT5 3.3.4-4
         let identifiers = subscriptions.iter().filter_map(|subscription| subscription.identifier).collect();
         Some(Outgoing { qos: message.qos.min(granted), message, retain, identifiers })
     }
@@ -132,7 +134,8 @@ impl State {
 
     /// A message for a client that is away: it waits, unless it is of QoS 0, which nobody waits for. Whether nothing was
     /// dropped that should have waited.
-    //= MQTT-3.1.2-5
+    //= MQTT5 3.1.2-5, 4.8.2-4
+    //= MQTT3 3.1.2-5
     pub fn keep(&mut self, message: Message, matched: &[Text], is_own: bool, limits: &Limits) -> bool {
         match self.matched(message, matched, is_own) {
             Some(outgoing) if outgoing.qos != QoS::AtMostOnce => self.push(outgoing, limits),
@@ -152,8 +155,8 @@ impl State {
     }
 
     /// A name that no message on its way has.
-    //= MQTT-2.2.1-4
-    //= MQTT-2.3.1-4
+    //= MQTT5 2.2.1-4, 4.3.2-1, 4.3.3-1
+    //= MQTT3 2.3.1-4, 4.3.2-1, 4.3.3-1
     pub(crate) fn next_id(&mut self) -> PacketId {
         loop {
             self.last_id = self.last_id.wrapping_add(1);

@@ -88,7 +88,7 @@ impl Stage {
                     None => Ok(QoS::new(word.parse().unwrap()).unwrap()),
                 };
                 let outcomes = words[2..].iter().map(outcome).collect();
-                self.session.subscribed(ticket(self), outcomes, None);
+                self.session.subscribed(ticket(self), outcomes, Some("so it is"));
             }
             "unsubscribed" => self.session.unsubscribed(ticket(self), Ok(())),
             "deliver" | "retained" => {
