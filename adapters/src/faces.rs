@@ -11,7 +11,7 @@ use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
 use tidegate_daemon::tls::{Tls, TlsFiles};
 use tidegate_http::{HttpFace, HttpLimits};
-use tidegate_mqtt::MqttFace;
+use tidegate_mqtt::{Admission, MqttFace};
 use tidegate_mqtt_proto::Limits;
 use tokio::net::TcpListener;
 
@@ -71,9 +71,13 @@ impl Faces {
             waiting_bytes_max: options.mqtt_waiting_bytes_max,
             ..Limits::default()
         };
+        let admission = Admission {
+            half_open_max: options.mqtt_half_open_max,
+            per_second_max: options.mqtt_connects_per_second_max,
+        };
         Self {
             http: HttpFace::new(Arc::clone(bridge), http, registry),
-            mqtt: MqttFace::new(Arc::clone(bridge), mqtt, options.mqtt_half_open_max, registry),
+            mqtt: MqttFace::new(Arc::clone(bridge), mqtt, admission, registry),
         }
     }
 

@@ -149,6 +149,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_MQTT_HALF_OPEN_MAX", default_value_t = 1_000)]
     pub(crate) mqtt_half_open_max: usize,
 
+    /// MQTT connections that are taken on in a second, so that devices that all come back at once are let in one after
+    /// another; any where absent
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_MQTT_CONNECTS_PER_SECOND_MAX")]
+    pub(crate) mqtt_connects_per_second_max: Option<NonZeroU32>,
+
     /// Messages of QoS 1 and 2 that wait for one client, there or away; more are dropped and counted
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_MQTT_WAITING_MAX", default_value_t = 1_000)]
     pub(crate) mqtt_waiting_max: usize,

@@ -468,6 +468,10 @@ pub struct MqttSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_024, max = 1_073_741_824))]
     pub waiting_max_bytes: Option<i32>,
+    /// Connections that one pod takes on in a second; more wait. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connects_per_second: Option<i32>,
     /// Connections of one pod that may wait at once to be let in; more are closed. Default: 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]

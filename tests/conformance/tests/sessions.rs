@@ -559,3 +559,17 @@ fn what_a_member_of_a_group_has_begun_to_take_is_for_no_other() {
     until("it is gone", || counted(&adapter, "tidegate_mqtt_connections") == 1);
     nothing_comes(&mut second);
 }
+
+#[test]
+fn connections_that_are_too_many_at_once_are_closed_and_those_that_come_too_fast_wait() {
+    let adapter =
+        Adapter::start("memory:", &["--mqtt-connects-per-second-max", "1", "--mqtt-half-open-max", "3"]).unwrap();
+    // The first is let in at once, three wait for their turn, and the others find no room.
+    let streams: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(adapter.mqtt()).unwrap()).collect();
+    until("those that are too many are closed", || counted(&adapter, "tidegate_mqtt_half_open_refused_total") >= 15);
+    drop(streams);
+    until("there is room again", || {
+        let mut client = Client::ask(&adapter, &Login::stored("patient").clean());
+        client.read().is_ok_and(|(first, body)| (first, body[1]) == (0x20, 0))
+    });
+}

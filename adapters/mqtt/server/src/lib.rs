@@ -8,9 +8,11 @@ mod connection;
 mod listeners;
 mod message;
 mod metrics;
+mod pace;
 mod publish;
 mod sessions;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -22,7 +24,17 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use metrics::Metrics;
+use pace::Pace;
 use sessions::Sessions;
+
+/// How many clients may come at once, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// Connections that wait to be let in; more are closed.
+    pub half_open_max: usize,
+    /// Connections that are taken on in a second, a second's worth of them at once; more wait. Any where absent.
+    pub per_second_max: Option<NonZeroU32>,
+}
 
 /// Serves devices over MQTT 5.0, 3.1.1 and 3.1.
 ///
@@ -35,6 +47,7 @@ pub struct MqttFace {
     sessions: Arc<Sessions>,
     /// Room for connections that are not let in yet.
     half_open: Semaphore,
+    pace: Option<Pace>,
     metrics: Metrics,
 }
 
@@ -44,17 +57,17 @@ fn now() -> Instant {
 }
 
 impl MqttFace {
-    /// A face in front of `bridge`, its metrics in `registry`. So many connections may wait at once to be let in; more are
-    /// closed.
+    /// A face in front of `bridge`, its metrics in `registry`.
     #[must_use]
-    pub fn new(bridge: Arc<Bridge>, limits: Limits, half_open_max: usize, registry: &mut Registry) -> Arc<Self> {
+    pub fn new(bridge: Arc<Bridge>, limits: Limits, admission: Admission, registry: &mut Registry) -> Arc<Self> {
         Arc::new(Self {
             bridge,
             limits,
             topic: TopicLimits::default(),
             departures: Arc::default(),
             sessions: Arc::default(),
-            half_open: Semaphore::new(half_open_max.min(Semaphore::MAX_PERMITS)),
+            half_open: Semaphore::new(admission.half_open_max.min(Semaphore::MAX_PERMITS)),
+            pace: admission.per_second_max.map(|count| Pace::new(count, now())),
             metrics: Metrics::registered(registry),
         })
     }
@@ -73,6 +86,9 @@ impl MqttFace {
             self.metrics.half_open_refused();
             return;
         };
+        if let Some(pace) = &self.pace {
+            tokio::time::sleep_until(pace.turn(now())).await;
+        }
         connection::Connection::new(Arc::clone(&self), io).run(half_open).await;
     }
 }

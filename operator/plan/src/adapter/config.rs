@@ -69,6 +69,7 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
         ("http-keep-alive", settings.http.keep_alive.clone()),
         ("http-timeout", settings.http.timeout.clone()),
         ("log-level", settings.log_level.clone()),
+        ("mqtt-connects-per-second-max", settings.mqtt.max_connects_per_second.map(|count| count.to_string())),
         ("mqtt-half-open-max", settings.mqtt.max_half_open.map(|count| count.to_string())),
         ("mqtt-keep-alive-max", settings.mqtt.keep_alive_max.clone()),
         ("mqtt-packet-bytes-max", settings.mqtt.packet_max_bytes.map(|count| count.to_string())),

@@ -48,6 +48,7 @@ const EVERYTHING: &str = r#"
       maxWaiting: 100
       waitingMaxBytes: 65536
       maxHalfOpen: 50
+      maxConnectsPerSecond: 100
   drain: {timeout: 90s, connectionsPerSecond: 50}
   resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {memory: 1024Mi}}
   nodeSelector: {disk: fast}
