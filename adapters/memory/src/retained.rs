@@ -37,6 +37,22 @@ impl Kept {
         self.channels.get(&delivery.channel)?.get(topic(delivery))
     }
 
+    fn has_room(&self, delivery: &Delivery, limits: &RetainedLimits) -> bool {
+        let old = self.of(delivery);
+        let messages = self.messages + usize::from(old.is_none());
+        let all = self.bytes - old.map_or(0, |old| bytes(old)) + bytes(delivery);
+        messages <= limits.messages_max && all <= limits.bytes_max
+    }
+
+    fn keep_only(&mut self, wanted: &dyn Fn(&ChannelId, &Delivery) -> bool) {
+        self.channels.retain(|channel, topics| {
+            topics.retain(|_, delivery| wanted(channel, delivery));
+            !topics.is_empty()
+        });
+        self.messages = self.channels.values().map(BTreeMap::len).sum();
+        self.bytes = self.channels.values().flat_map(BTreeMap::values).map(|delivery| bytes(delivery)).sum();
+    }
+
     fn remove(&mut self, delivery: &Delivery) {
         let Some(channel) = self.channels.get_mut(&delivery.channel) else { return };
         let Some(old) = channel.remove(topic(delivery)) else { return };
@@ -87,11 +103,14 @@ impl MemoryRetained {
 
 impl Retained for MemoryRetained {
     fn has_room(&self, delivery: &Delivery) -> bool {
-        let kept = self.lock();
-        let old = kept.of(delivery);
-        let messages = kept.messages + usize::from(old.is_none());
-        let all = kept.bytes - old.map_or(0, |old| bytes(old)) + bytes(delivery);
-        delivery.message.payload.is_empty() || (messages <= self.limits.messages_max && all <= self.limits.bytes_max)
+        let mut kept = self.lock();
+        if delivery.message.payload.is_empty() || kept.has_room(delivery, &self.limits) {
+            return true;
+        }
+        // What is of no use any more makes room.
+        kept.keep_only(&|_, old| !old.message.is_expired(delivery.message.received_at));
+        self.tell(&kept);
+        kept.has_room(delivery, &self.limits)
     }
 
     //= MQTT5 3.3.1-5, 3.3.1-6, 3.3.1-7
@@ -129,9 +148,7 @@ impl Retained for MemoryRetained {
 
     fn keep_only(&self, wanted: &dyn Fn(&ChannelId) -> bool) {
         let mut kept = self.lock();
-        kept.channels.retain(|channel, _| wanted(channel));
-        kept.messages = kept.channels.values().map(BTreeMap::len).sum();
-        kept.bytes = kept.channels.values().flat_map(BTreeMap::values).map(|delivery| bytes(delivery)).sum();
+        kept.keep_only(&|channel, _| wanted(channel));
         self.tell(&kept);
     }
 }

@@ -200,15 +200,19 @@ fn a_name_that_is_under_way_is_given_to_no_other_message() {
 #[test]
 fn all_that_is_retained_comes_beyond_any_window() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
-    for number in 0..300 {
+    for number in 0..3_000 {
         let topic = format!("channels/lab.telemetry/messages/r/{number}?retain=true");
         publish(&adapter, &topic, &number.to_string());
     }
     let login = Login::stored_3("slow").clean();
     let mut client = Client::connect(&adapter, &login);
     client.subscribe("channels/lab.telemetry/messages/r/#", 1);
-    assert_eq!(client.payloads_until("299").len(), 300);
-    assert_eq!(counted(&adapter, "tidegate_retained_messages"), 300);
+    assert_eq!(client.payloads_until("2999").len(), 3_000);
+    assert_eq!(counted(&adapter, "tidegate_retained_messages"), 3_000);
+    // Of QoS 0 too, which nobody acknowledges.
+    let mut client = Client::connect(&adapter, &Login::stored("quick").clean());
+    client.subscribe("channels/lab.telemetry/messages/r/#", 0);
+    assert_eq!(client.payloads_until("2999").len(), 3_000);
 }
 
 //= MQTT5 3.1.2-8, 3.1.2-14, 3.1.3-9
@@ -227,9 +231,15 @@ fn a_will_waits_for_its_delay_and_not_for_a_client_that_comes_back() {
     away(&adapter, 3);
     let back = Client::connect(&adapter, &device("c"));
     assert!(back.present);
+    // And where the client says goodbye, and why.
+    let mut upset = Client::connect(&adapter, &device("e").will(TOPIC, "\"e is gone\"", 0));
+    upset.say(&[0xe0, 1, 0x80]);
+    events.until("\"e is gone\"").unwrap();
+    drop(upset);
+    away(&adapter, 3);
     // With the session, where that ends first.
     drop(Client::connect(&adapter, &device("d").will(TOPIC, "\"d is gone\"", 300)));
-    away(&adapter, 3);
+    away(&adapter, 4);
     let again = Client::connect(&adapter, &device("d").clean());
     assert!(!again.present);
     let seen = events.until("\"d is gone\"").unwrap();
@@ -295,6 +305,9 @@ fn what_a_thing_loses_while_it_is_away_it_does_not_get_when_it_is_back() {
     client.subscribe(ALL, 1);
     client.disconnect();
     away(&adapter, 1);
+    // What waits by then it does not get either.
+    publish(&adapter, TOPIC, "0");
+    until("it waits", || counted(&adapter, "tidegate_mqtt_waiting_messages") == 1);
     let allowed = |adapter: &Adapter| counted(adapter, "tidegate_subscriptions");
     adapter.set_manifests(&MANIFESTS.replace("permissions: [Subscribe]", "permissions: [Publish]")).unwrap();
     until("the subscription is gone", || allowed(&adapter) == 0);

@@ -28,6 +28,8 @@ pub use state::{Message, State};
 const CLIENT_ID_CHARS_MAX_V3_1: usize = 23;
 /// Packets that are kept until it is decided whether their client is let in.
 const EARLY_MAX: usize = 16;
+/// What is to be said and nobody has taken yet, before the client is asked for more.
+const OUTPUT_MAX: usize = 256;
 /// A session that never ends by itself.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -237,7 +239,9 @@ impl Session {
         match self.phase {
             Phase::Silent { .. } => true,
             // A client of MQTT 3 knows no maximum, and one of any version may send QoS 0 without end.
-            Phase::Open => self.inbound.unsettled() < usize::from(self.limits.receive_max.get()),
+            Phase::Open => {
+                self.inbound.unsettled() < usize::from(self.limits.receive_max.get()) && self.output.len() < OUTPUT_MAX
+            }
             Phase::Asked(_) | Phase::Closed => false,
         }
     }
@@ -313,13 +317,29 @@ impl Session {
         }
     }
 
-    /// The client has sent so many PINGREQ after what the session is not ready for: they are answered before it. Who is not
-    /// listened to is not silent.
+    /// Whether a PINGREQ can be answered before what the session is not ready for: the client takes what it is told.
+    #[must_use]
+    pub fn answers_pings(&self) -> bool {
+        self.is_open() && self.output.len() < OUTPUT_MAX
+    }
+
+    /// The client has sent so many PINGREQ after what the session is not ready for. Who is not listened to is not silent.
     pub fn handle_pings_ahead(&mut self, count: usize, now: Instant) {
         if self.is_open() {
             self.heard = now;
             (0..count).for_each(|_| self.send(Packet::PingResp));
         }
+    }
+
+    /// Whether there is room for another message that was kept: so many that they fill what may wait are not lost, but wait
+    /// for their turn with the caller.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let half = self.limits.waiting_max.div_ceil(2);
+        let bytes_half = self.limits.waiting_bytes_max.div_ceil(2);
+        self.state.waiting.len() < half
+            && self.state.waiting_bytes < bytes_half
+            && self.output.len() < OUTPUT_MAX.min(half)
     }
 
     fn handle_open(&mut self, packet: Packet, now: Instant) {
@@ -482,7 +502,7 @@ impl Session {
         }
         //= MQTT5 3.14.4-3
         //= MQTT5 3.1.2-10
-        if disconnect.reason != Reason::DisconnectWithWill {
+        if disconnect.reason == Reason::Success {
             self.will = None;
         }
         self.close();
@@ -515,6 +535,8 @@ impl Session {
         for exchange in &mut self.state.in_flight {
             exchange.is_said = false;
         }
+        // Taken, and only not answered since another before it was not settled.
+        self.state.received.extend(self.inbound.taken());
         let span = Duration::from_secs(u64::from(self.session_expiry));
         let expires_after = (self.session_expiry != FOR_EVER).then_some(span);
         Ended { state: self.state, expires_after, will: self.will }

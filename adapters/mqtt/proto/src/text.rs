@@ -25,6 +25,12 @@ impl Text {
         legal.then_some(Self(bytes))
     }
 
+    /// The same in a buffer of its own, to be kept: what it came in may be much larger.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// As text.
     ///
     /// # Panics

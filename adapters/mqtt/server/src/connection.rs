@@ -1,17 +1,17 @@
 //! One connection: reads packets into the session, does what the session asks, and writes what it says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidegate_bridge::{BoxFuture, GroupName, Overflow, Presence, Subscription, Terms};
+use tidegate_bridge::{BoxFuture, Delivery, GroupName, Overflow, Presence, Subscription, Terms};
 use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
 use tidegate_mqtt_proto::{
-    Accepted, Connect, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket, Wanted,
-    decode, encode, shared, split,
+    Accepted, Connect, Dropped, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket,
+    Wanted, decode, encode, shared, split,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::SemaphorePermit;
@@ -23,7 +23,7 @@ use crate::listeners::{Listeners, News};
 use crate::message::of_delivery;
 use crate::metrics::{Counted, Depth};
 use crate::publish::message_id;
-use crate::sessions::{Away, Holder, sleep_until};
+use crate::sessions::{Away, Holder, sleep_until, take_in};
 use crate::{MqttFace, now};
 
 /// How long a connection that we end may take to read our last words.
@@ -45,9 +45,11 @@ const OUTPUT_BYTES_HIGH: usize = 64 * 1_024;
 enum Done {
     Login(Box<Connect>, Result<Box<Welcome>, Refusal>),
     Published(Ticket, Result<(), Refusal>),
-    /// Where there is no subscription, the one that there is goes on.
-    Subscribed(Ticket, Vec<(Wanted, Result<Option<Subscription>, Refusal>)>),
+    Subscribed(Ticket, Vec<Wanted>, Outcomes),
 }
+
+/// What came of each filter. Where there is no subscription, the one that there is goes on.
+type Outcomes = BTreeMap<Text, Result<Option<Subscription>, Refusal>>;
 
 /// What a client wants of its subscriptions.
 enum Wish {
@@ -86,6 +88,10 @@ pub(crate) struct Connection<Io> {
     listeners: Listeners,
     /// In their order, each after the one before.
     wishes: VecDeque<Wish>,
+    /// What is kept of what the client has subscribed to, and is still to be sent, each with its filter.
+    retained: VecDeque<(Text, Arc<Delivery>)>,
+    /// What was counted of what was dropped.
+    dropped: Dropped,
     is_subscribing: bool,
     is_closing: bool,
     /// Whether the client says nothing more; it may still read.
@@ -116,6 +122,8 @@ where
             client: None,
             listeners: Listeners::default(),
             wishes: VecDeque::new(),
+            retained: VecDeque::new(),
+            dropped: Dropped::default(),
             is_subscribing: false,
             is_closing: false,
             is_half_closed: false,
@@ -130,7 +138,7 @@ where
 
     /// Says its last words, and does with the session what is to be done.
     async fn leave(self: Box<Self>, ended_by_peer: bool) {
-        let Self { face, mut session, client, work, listeners, reader, writer, output, .. } = *self;
+        let Self { face, mut session, mut client, work, mut listeners, reader, writer, output, dropped, .. } = *self;
         let last_words = async {
             // Without this, a reset could overtake them.
             if !ended_by_peer {
@@ -138,7 +146,8 @@ where
             }
         };
         let depart = async {
-            finish(&face, &mut session, work, client.as_deref()).await;
+            finish(&face, &mut session, work, &mut listeners, &mut client).await;
+            face.metrics.dropped(dropped, session.dropped());
             let Some(client) = client else { return };
             let Client { holder, .. } = *client;
             holder.leave(&face, session.into_ended(), listeners).await;
@@ -206,7 +215,7 @@ where
 
     /// Hands the session what has come, as long as it is ready for it.
     fn take_in(&mut self) {
-        while self.session.is_ready() && !self.is_closing {
+        while self.session.is_ready() && self.output.len() < OUTPUT_BYTES_HIGH && !self.is_closing {
             let version = self.session.version();
             let packet = split(&mut self.input, self.session.packet_bytes_max())
                 .and_then(|frame| frame.map(|frame| decode(frame, version, Sender::Client)).transpose());
@@ -225,7 +234,7 @@ where
         if self.input.is_empty() && self.input.capacity() > IDLE_BYTES_MAX {
             self.input = BytesMut::new();
         }
-        if !self.session.is_ready() {
+        if !self.session.is_ready() && self.session.answers_pings() && self.output.len() < OUTPUT_BYTES_HIGH {
             self.answer_pings();
         }
     }
@@ -243,7 +252,6 @@ where
 
     /// Does what the session asks, as long as there is room for what it says; all of it when it is over.
     fn act(&mut self) {
-        let before = self.session.dropped();
         while (self.output.len() < OUTPUT_BYTES_HIGH || self.session.is_over())
             && let Some(output) = self.session.poll_output()
         {
@@ -256,7 +264,9 @@ where
                 Output::Close => self.is_closing = true,
             }
         }
-        self.face.metrics.dropped(before, self.session.dropped());
+        self.feed_retained();
+        let dropped = self.session.dropped();
+        self.face.metrics.dropped(std::mem::replace(&mut self.dropped, dropped), dropped);
         if let Some(client) = &mut self.client {
             client.depth.set(self.session.waiting());
         }
@@ -319,16 +329,24 @@ where
     fn subscribe(&mut self, ticket: Ticket, wanted: Vec<Wanted>) {
         let Some(client) = &self.client else { return };
         let (face, absent) = (Arc::clone(&self.face), client.holder.absent.clone());
-        let wanted = wanted.into_iter().map(|one| (self.listeners.has(&one.filter), one));
-        let wanted: Vec<(bool, Wanted)> = wanted.collect();
+        // Each filter once, however often it is there.
+        let filters: BTreeSet<Text> = wanted.iter().map(|one| one.filter.clone()).collect();
+        let filters: Vec<(Text, bool)> =
+            filters.into_iter().map(|filter| (filter.clone(), self.listeners.has(&filter))).collect();
+        let mut room = self.face.limits.subscriptions_max.saturating_sub(self.listeners.len());
         self.is_subscribing = true;
         self.work.push(Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(wanted.len());
-            for (is_there, one) in wanted {
-                let outcome = subscribe(&face, &absent, one.filter.as_str(), is_there).await;
-                outcomes.push((one, outcome));
+            let mut outcomes = BTreeMap::new();
+            for (filter, is_there) in filters {
+                let outcome = if is_there || room > 0 {
+                    subscribe(&face, &absent, filter.as_str(), is_there).await
+                } else {
+                    Err(Refusal::RateLimited { retry_after: Duration::from_secs(1) })
+                };
+                room -= usize::from(!is_there && outcome.is_ok());
+                outcomes.insert(filter, outcome);
             }
-            Done::Subscribed(ticket, outcomes)
+            Done::Subscribed(ticket, wanted, outcomes)
         }));
     }
 
@@ -336,8 +354,8 @@ where
         match done {
             Done::Login(connect, outcome) => self.decide(&connect, outcome),
             Done::Published(ticket, outcome) => settle(&mut self.session, ticket, outcome),
-            Done::Subscribed(ticket, outcomes) => {
-                self.granted(ticket, outcomes);
+            Done::Subscribed(ticket, wanted, outcomes) => {
+                self.granted(ticket, &wanted, outcomes);
                 self.is_subscribing = false;
                 self.fulfill();
             }
@@ -356,7 +374,7 @@ where
         };
         let Welcome { presence, holder, assigned, away } = welcome;
         let mut state = None;
-        if let Some(Away { state: kept, listeners, will, .. }) = away {
+        if let Some(Away { state: mut kept, mut listeners, will, .. }) = away {
             //= MQTT5 3.1.2-4
             //= MQTT5 3.1.2-5
             if connect.clean_start {
@@ -366,6 +384,10 @@ where
                     tokio::spawn(async move { face.publish_will(&absent, will).await });
                 }
             } else {
+                // What was withdrawn by now is withdrawn before anything is sent.
+                while let Some(news) = listeners.next().now_or_never() {
+                    take_in(&self.face, &mut kept, news);
+                }
                 listeners.rest(false);
                 self.listeners = listeners;
                 state = Some(kept);
@@ -378,47 +400,34 @@ where
         self.session.accept(accepted, now().into_std());
     }
 
-    fn granted(&mut self, ticket: Ticket, outcomes: Vec<(Wanted, Result<Option<Subscription>, Refusal>)>) {
-        let (mut reasons, mut why) = (Vec::with_capacity(outcomes.len()), None);
-        let (mut granted, mut wants_retained) = (Vec::new(), Vec::new());
-        for (wanted, outcome) in outcomes {
-            reasons.push(match outcome {
-                Ok(subscription) => {
-                    let Wanted { filter, options, is_new } = wanted;
-                    //= MQTT5 3.8.4-3
-                    if let Some(subscription) = subscription {
-                        self.listeners.listen(filter.clone(), subscription);
-                    }
-                    if options.no_local {
-                        self.listeners.begin_to_remember_own();
-                    }
-                    granted.push(filter.clone());
-                    //= MQTT5 3.3.1-9
-                    //= MQTT5 3.3.1-10
-                    //= MQTT5 3.3.1-11
-                    let is_asked = match options.retain_handling {
-                        RetainHandling::Send => true,
-                        RetainHandling::SendIfNew => is_new,
-                        RetainHandling::DoNotSend => false,
-                    };
-                    if is_asked && matches!(shared(filter.as_str()), Shared::No) {
-                        wants_retained.push(filter);
-                    }
-                    Ok(options.qos)
-                }
-                Err(refusal) => {
-                    why = why.or_else(|| Some(refusal.to_string()));
-                    Err(answer::of_subscribe(&refusal))
-                }
-            });
-        }
+    fn granted(&mut self, ticket: Ticket, wanted: &[Wanted], mut outcomes: Outcomes) {
+        let outcome_of = |one: &Wanted| match outcomes.get(&one.filter) {
+            Some(Ok(_)) => Ok(one.options.qos),
+            Some(Err(refusal)) => Err(answer::of_subscribe(refusal)),
+            None => Err(Reason::UnspecifiedError),
+        };
+        let reasons = wanted.iter().map(outcome_of).collect();
+        let why = outcomes.values().find_map(|outcome| outcome.as_ref().err()).map(ToString::to_string);
         self.session.subscribed(ticket, reasons, why.as_deref());
-        // There may be too many for the session.
-        for filter in granted.iter().filter(|filter| !self.session.has_filter(filter)) {
-            self.listeners.unlisten(filter);
-        }
-        for filter in wants_retained {
-            self.send_retained(&filter);
+        for Wanted { filter, options, is_new } in wanted {
+            // The session may have too many.
+            let is_granted = self.session.has_filter(filter);
+            let Some(Ok(subscription)) = outcomes.remove(filter).filter(|_| is_granted) else { continue };
+            if let Some(subscription) = subscription {
+                self.listeners.listen(filter.clone(), subscription);
+            }
+            if options.no_local {
+                self.listeners.begin_to_remember_own();
+            }
+            //= MQTT5 3.3.1-9, 3.3.1-10, 3.3.1-11
+            let is_asked = match options.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => *is_new,
+                RetainHandling::DoNotSend => false,
+            };
+            if is_asked && matches!(shared(filter.as_str()), Shared::No) {
+                self.send_retained(filter);
+            }
         }
     }
 
@@ -430,31 +439,25 @@ where
         let Ok(parsed) = TopicFilter::parse_mqtt(filter.as_str(), &self.face.topic) else { return };
         // A right that is gone by now ends the connection anyway.
         let kept = self.face.bridge.retained(&client.holder.absent, parsed).unwrap_or_default();
-        let (today, now) = (self.face.bridge.now(), now().into_std());
-        for delivery in kept {
-            if let Some(message) = of_delivery(&delivery, filter, today, now) {
-                self.session.deliver_retained(message, filter, now);
+        self.retained.extend(kept.into_iter().map(|delivery| (filter.clone(), delivery)));
+        self.feed_retained();
+    }
+
+    /// Hands the session what is retained, as far as there is room: as the client takes it.
+    fn feed_retained(&mut self) {
+        while self.session.has_room()
+            && let Some((filter, delivery)) = self.retained.pop_front()
+        {
+            let now = now().into_std();
+            if let Some(message) = of_delivery(&delivery, &filter, self.face.bridge.now(), now) {
+                self.session.deliver_retained(message, &filter, now);
             }
         }
     }
 
     fn handle_news(&mut self, news: News) {
-        match news {
-            News::Message { delivery, first, matched, is_own } => {
-                let now = now().into_std();
-                if let Some(message) = of_delivery(&delivery, &first, self.face.bridge.now(), now) {
-                    self.session.deliver(message, &matched, is_own, now);
-                }
-            }
-            News::Revoked(filter) => {
-                self.session.revoke(&filter);
-                self.withdrawn();
-            }
-            News::Overrun(filter) => {
-                self.session.revoke(&filter);
-                self.session.end(Reason::QuotaExceeded, Some("messages were not taken in time"));
-            }
-            News::Nothing => {}
+        if !hear(&self.face, &mut self.session, news) {
+            self.withdrawn();
         }
     }
 
@@ -497,31 +500,67 @@ where
     while reader.read(&mut rest).await.is_ok_and(|count| count > 0) {}
 }
 
-/// Waits until what a client that left has under way is done: it may go as soon as it has sent its last message.
+/// Waits until what a client that left has under way is done: it may go as soon as it has sent its last message. What comes
+/// for it meanwhile waits for its next connection.
 async fn finish(
     face: &Arc<MqttFace>,
     session: &mut Session,
     mut work: FuturesUnordered<BoxFuture<'static, Done>>,
-    client: Option<&Client>,
+    listeners: &mut Listeners,
+    client: &mut Option<Box<Client>>,
 ) {
-    let is_awaited = client.is_some_and(|client| client.holder.place.is_taken());
-    let all = async {
-        while let Some(done) = work.next().await {
-            match done {
-                Done::Published(ticket, outcome) => settle(session, ticket, outcome),
+    let begun = now();
+    loop {
+        let is_awaited = client.as_ref().is_some_and(|client| client.holder.place.is_taken());
+        let deadline = begun + if is_awaited { HAND_OVER_MAX } else { FINISH_MAX };
+        tokio::select! {
+            biased;
+            done = work.next() => match done {
+                None => return,
+                Some(Done::Published(ticket, outcome)) => settle(session, ticket, outcome),
                 // It came to be let in, and went before it was: its session stays as it was.
-                Done::Login(_, Ok(welcome)) => {
+                Some(Done::Login(_, Ok(welcome))) => {
                     let Welcome { holder, away, .. } = *welcome;
                     if let Some(away) = away {
                         holder.keep(face, away);
                     }
                 }
-                Done::Login(_, Err(_)) | Done::Subscribed(..) => {}
+                Some(Done::Login(_, Err(_)) | Done::Subscribed(..)) => {}
+            },
+            () = taken(client), if !is_awaited => {}
+            // Of a connection that is over nothing more can be ended.
+            news = listeners.next() => drop(hear(face, session, news)),
+            () = tokio::time::sleep_until(deadline) => {
+                tracing::warn!("messages of a client that left were not confirmed in time");
+                return;
             }
         }
-    };
-    if tokio::time::timeout(if is_awaited { HAND_OVER_MAX } else { FINISH_MAX }, all).await.is_err() {
-        tracing::warn!("messages of a client that left were not confirmed in time");
+    }
+}
+
+/// Waits until another connection takes the session.
+async fn taken(client: &mut Option<Box<Client>>) {
+    match client {
+        Some(client) => client.holder.place.taken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Hands the session what came of its subscriptions; whether all its rights still stand.
+fn hear(face: &MqttFace, session: &mut Session, news: News) -> bool {
+    match news {
+        News::Message { delivery, first, matched, is_own } => {
+            let now = now().into_std();
+            if let Some(message) = of_delivery(&delivery, &first, face.bridge.now(), now) {
+                session.deliver(message, &matched, is_own, now);
+            }
+            true
+        }
+        News::Revoked(filter) | News::Overrun(filter) => {
+            session.revoke(&filter);
+            false
+        }
+        News::Nothing => true,
     }
 }
 
@@ -535,7 +574,7 @@ async fn welcome(face: &Arc<MqttFace>, connect: &Connect) -> Result<Welcome, Ref
     let principal = face.authenticate(connect).await?;
     let absent = face.bridge.absent(&principal)?;
     let assigned = connect.client_id.is_empty().then(assigned_client_id);
-    let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.clone());
+    let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.detached());
     let (place, state) = face.sessions.take(principal.thing().clone(), client_id);
     let away = match state {
         Some(state) => state.await.ok().flatten(),

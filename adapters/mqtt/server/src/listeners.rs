@@ -61,6 +61,11 @@ impl Listeners {
         self.listening.insert(filter, listening);
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.listening.len()
+    }
+
     /// Whether it listens to this very filter.
     pub(crate) fn has(&self, filter: &Text) -> bool {
         self.listening.contains_key(filter)

@@ -149,7 +149,7 @@ impl Place {
     /// Counts the session as one whose client is away; whether there is room for it.
     fn go_away(&mut self) -> bool {
         let mut names = self.all.lock();
-        let has_room = names.has_room(&self.name.0);
+        let has_room = self.is_away || names.has_room(&self.name.0);
         if has_room && !self.is_away {
             self.is_away = true;
             names.all_away += 1;
@@ -261,7 +261,7 @@ impl Keeper {
 }
 
 /// Takes in what came for a client that is away.
-fn take_in(face: &MqttFace, state: &mut State, news: News) {
+pub(crate) fn take_in(face: &MqttFace, state: &mut State, news: News) {
     match news {
         News::Message { delivery, first, matched, is_own } => {
             let message = of_delivery(&delivery, &first, face.bridge.now(), now().into_std());

@@ -49,6 +49,14 @@ impl Inbound {
         self.unsettled.len() + self.questions.len()
     }
 
+    /// The names of messages of QoS 2 that were taken and not answered.
+    pub(super) fn taken(&self) -> impl Iterator<Item = PacketId> + '_ {
+        self.unsettled.iter().filter_map(|message| match (message.delivery, message.verdict) {
+            (Delivery::ExactlyOnce { id, .. }, Some(Ok(()))) => Some(id),
+            _ => None,
+        })
+    }
+
     /// Those whose client waits for an answer.
     fn in_flight(&self) -> usize {
         self.unsettled.iter().filter(|message| message.delivery != Delivery::AtMostOnce).count()
@@ -117,7 +125,7 @@ impl Session {
             let topic = self.inbound.aliases.get(&alias);
             publish.topic = topic.cloned().ok_or((Reason::ProtocolError, "a topic alias that was not set"))?;
         } else {
-            self.inbound.aliases.insert(alias, publish.topic.clone());
+            self.inbound.aliases.insert(alias, publish.topic.detached());
         }
         Ok(())
     }
@@ -201,7 +209,7 @@ impl Session {
         let known = &self.state.subscriptions;
         let wanted = subscribe.filters.into_iter().map(|(filter, options)| {
             let is_new = !known.contains_key(&filter);
-            Wanted { filter, options, is_new }
+            Wanted { filter: filter.detached(), options, is_new }
         });
         let wanted: Vec<Wanted> = wanted.collect();
         let ticket = self.ticket();
@@ -279,6 +287,6 @@ impl Session {
 
     /// A subscription is over for a reason of ours: nothing comes of it any more.
     pub fn revoke(&mut self, filter: &Text) {
-        self.state.subscriptions.remove(filter);
+        self.state.revoke(filter);
     }
 }

@@ -69,9 +69,10 @@ impl Session {
     /// A message that these filters of the session match. `is_own` says that the client published it itself.
     pub fn deliver(&mut self, message: Message, matched: &[Text], is_own: bool, now: Instant) {
         if !self.is_open() {
-            return;
-        }
-        if let Some(outgoing) = self.state.matched(message, matched, is_own) {
+            // It waits for the connection that comes after this one.
+            let is_kept = self.state.keep(message, matched, is_own, &self.limits);
+            self.dropped.full += u64::from(!is_kept);
+        } else if let Some(outgoing) = self.state.matched(message, matched, is_own) {
             self.enqueue(outgoing, now);
         }
     }
@@ -85,7 +86,8 @@ impl Session {
         };
         let qos = message.qos.min(subscription.options.qos);
         let identifiers = subscription.identifier.into_iter().collect();
-        self.enqueue(Outgoing { message, qos, retain: true, identifiers }, now);
+        let filters = vec![filter.clone()];
+        self.enqueue(Outgoing { message, qos, retain: true, identifiers, filters }, now);
     }
 
     fn enqueue(&mut self, outgoing: Outgoing, now: Instant) {

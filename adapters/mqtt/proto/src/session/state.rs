@@ -62,6 +62,8 @@ pub(crate) struct Outgoing {
     pub(crate) retain: bool,
     /// Of every subscription that it matched.
     pub(crate) identifiers: Vec<NonZeroU32>,
+    /// The subscriptions that it is for.
+    pub(crate) filters: Vec<Text>,
 }
 
 /// How far an exchange with the client has come.
@@ -105,26 +107,29 @@ impl State {
     //= MQTT5 3.8.4-8, 4.5.0-1, 4.8.2-3
     //= MQTT3 3.3.1-9, 3.3.5-1, 3.8.4-6, 4.5.0-1
     pub(crate) fn matched(&self, message: Message, matched: &[Text], is_own: bool) -> Option<Outgoing> {
-        let subscriptions = matched.iter().filter_map(|filter| self.subscriptions.get(filter));
+        let subscriptions = matched.iter().filter_map(|filter| self.subscriptions.get_key_value(filter));
         //= MQTT5 3.8.3-3
         let subscriptions: Vec<_> =
-            subscriptions.filter(|subscription| !(is_own && subscription.options.no_local)).collect();
+            subscriptions.filter(|(_, subscription)| !(is_own && subscription.options.no_local)).collect();
         //= MQTT5 3.3.4-2
-        let granted = subscriptions.iter().map(|subscription| subscription.options.qos).max()?;
+        let granted = subscriptions.iter().map(|(_, subscription)| subscription.options.qos).max()?;
         //= MQTT5 3.3.1-12
         //= MQTT5 3.3.1-13
         let retain =
-            message.retain && subscriptions.iter().any(|subscription| subscription.options.retain_as_published);
+            message.retain && subscriptions.iter().any(|(_, subscription)| subscription.options.retain_as_published);
         //= MQTT5 3.3.4-3
         //= MQTT5 3.3.4-4
-        let identifiers = subscriptions.iter().filter_map(|subscription| subscription.identifier).collect();
-        Some(Outgoing { qos: message.qos.min(granted), message, retain, identifiers })
+        let identifiers = subscriptions.iter().filter_map(|(_, subscription)| subscription.identifier).collect();
+        let filters = subscriptions.iter().map(|(filter, _)| (*filter).clone()).collect();
+        Some(Outgoing { qos: message.qos.min(granted), message, retain, identifiers, filters })
     }
 
     /// Lets a message of QoS 1 or 2 wait; whether there is room for it.
     pub(crate) fn push(&mut self, outgoing: Outgoing, limits: &Limits) -> bool {
         let bytes = outgoing.message.bytes();
-        let is_full = self.waiting.len() >= limits.waiting_max || self.waiting_bytes + bytes > limits.waiting_bytes_max;
+        // One message always fits, however large it is.
+        let is_full = self.waiting.len() >= limits.waiting_max
+            || (!self.waiting.is_empty() && self.waiting_bytes + bytes > limits.waiting_bytes_max);
         if !is_full {
             self.waiting_bytes += bytes;
             self.waiting.push_back(outgoing);
@@ -134,7 +139,7 @@ impl State {
 
     /// A message for a client that is away: it waits, unless it is of QoS 0, which nobody waits for. Whether nothing was
     /// dropped that should have waited.
-    //= MQTT5 3.1.2-5, 4.8.2-4
+    //= MQTT5 4.8.2-4
     //= MQTT3 3.1.2-5
     pub fn keep(&mut self, message: Message, matched: &[Text], is_own: bool, limits: &Limits) -> bool {
         match self.matched(message, matched, is_own) {
@@ -143,9 +148,19 @@ impl State {
         }
     }
 
-    /// A subscription is over for a reason of ours.
+    /// A subscription is over for a reason of ours: what is for it alone does not reach the client any more.
     pub fn revoke(&mut self, filter: &Text) {
         self.subscriptions.remove(filter);
+        let is_for_others = |outgoing: &mut Outgoing| {
+            outgoing.filters.retain(|other| other != filter);
+            !outgoing.filters.is_empty()
+        };
+        self.waiting.retain_mut(is_for_others);
+        self.waiting_bytes = self.waiting.iter().map(|outgoing| outgoing.message.bytes()).sum();
+        self.in_flight.retain_mut(|exchange| match &mut exchange.stage {
+            Stage::Publish(outgoing) => is_for_others(outgoing),
+            Stage::Release => true,
+        });
     }
 
     /// Messages that wait for the client, those that were sent and not acknowledged among them.
