@@ -152,3 +152,79 @@ impl Retained for MemoryRetained {
         self.tell(&kept);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_model::{ContentType, Message, MessageId, Protocol, QoS, Subtopic, TopicLimits};
+
+    use super::*;
+
+    fn delivery(channel: &str, topic: &str, payload: &'static [u8], second: u64) -> Delivery {
+        Delivery {
+            publisher: None,
+            channel: ChannelId::new("lab", channel).unwrap(),
+            subtopic: Subtopic::parse(topic, &TopicLimits::default()).unwrap(),
+            message: Message {
+                id: MessageId::parse("1").unwrap(),
+                payload: Bytes::from_static(payload),
+                content_type: ContentType::parse("text/plain").unwrap(),
+                protocol: Protocol::Mqtt,
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                received_at: Timestamp::from_secs(second),
+                expires_in: None,
+                traceparent: None,
+                extras: None,
+            },
+        }
+    }
+
+    fn shelf() -> MemoryRetained {
+        let limits = RetainedLimits { messages_max: 2, bytes_max: 10 };
+        MemoryRetained::new(limits, &mut Registry::default())
+    }
+
+    /// What is kept, a payload for each topic.
+    fn kept(shelf: &MemoryRetained) -> Vec<String> {
+        let kept = shelf.lock();
+        let all = kept.channels.values().flat_map(BTreeMap::values);
+        let all: Vec<String> = all.map(|d| String::from_utf8_lossy(&d.message.payload).into_owned()).collect();
+        assert_eq!((kept.messages, shelf.messages.get()), (all.len(), i64::try_from(all.len()).unwrap()));
+        let bytes: usize = kept.channels.values().flat_map(BTreeMap::values).map(|delivery| bytes(delivery)).sum();
+        assert_eq!(kept.bytes, bytes);
+        all
+    }
+
+    #[test]
+    fn the_latest_of_a_topic_is_kept_and_an_empty_one_takes_it_away() {
+        let shelf = shelf();
+        shelf.keep(delivery("c", "a", b"2", 2));
+        shelf.keep(delivery("c", "a", b"1", 1));
+        assert_eq!(kept(&shelf), ["2"]);
+        shelf.keep(delivery("c", "a", b"3", 3));
+        shelf.keep(delivery("d", "a", b"4", 3));
+        assert_eq!(kept(&shelf), ["3", "4"]);
+        shelf.keep(delivery("c", "a", b"", 4));
+        assert_eq!(kept(&shelf), ["4"]);
+        shelf.keep_only(&|channel| channel.name() == "c");
+        assert_eq!(kept(&shelf), Vec::<String>::new());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_what_has_expired_makes_some() {
+        let shelf = shelf();
+        let mut brief = delivery("c", "a", b"1", 1);
+        brief.message.expires_in = Some(Duration::from_secs(5));
+        shelf.keep(brief);
+        shelf.keep(delivery("c", "b", b"2", 1));
+        let third = |second| delivery("c", "e", b"3", second);
+        assert!(!shelf.has_room(&third(2)));
+        assert!(shelf.has_room(&delivery("c", "b", b"1234567", 2)), "in the place of the one that is there");
+        assert!(!shelf.has_room(&delivery("c", "b", b"12345678", 2)));
+        assert!(shelf.has_room(&delivery("c", "e", b"", 2)), "an empty one is not kept");
+        assert!(shelf.has_room(&third(7)));
+        assert_eq!(kept(&shelf), ["2"]);
+    }
+}
