@@ -33,16 +33,21 @@ fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
 fn the_first_message_is_accepted_by_the_commands_that_the_chart_prints() {
     let system = system();
     let notes = system.helm(&["get", "notes", RELEASE]).unwrap();
-    let begin = notes.find("kubectl apply").expect("commands in the notes");
-    let end = notes[begin..].find("\n\n").expect("an end of them") + begin;
+    let from = |first: &str| {
+        let begin = notes.find(first).expect("commands in the notes");
+        let end = notes[begin..].find("\n\n").expect("an end of them") + begin;
+        &notes[begin..end]
+    };
+    let (over_http, over_mqtt) =
+        (from("kubectl apply"), from("kubectl port-forward --namespace tidegate service/tidegate-mqtt"));
     let mut shell = Command::new("bash");
     // What runs behind goes with the shell.
-    let script = format!("trap 'kill $(jobs -p)' EXIT\n{}", &notes[begin..end]);
+    let script = format!("trap 'kill $(jobs -p)' EXIT\n{over_http}\n{over_mqtt}\necho MQTT too");
     shell.args(["-e", "-c", &script]).env("KUBECONFIG", system.api().kubeconfig_path()).stdin(Stdio::null());
     let output = shell.env("PATH", path_with_kubectl()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("HTTP/1.1 202"),
+        output.status.success() && said.contains("HTTP/1.1 202") && said.contains("MQTT too"),
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
