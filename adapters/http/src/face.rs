@@ -122,9 +122,10 @@ impl HttpFace {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let spoken = AtomicBool::new(false);
+        let (spoken, is_http2) = (AtomicBool::new(false), AtomicBool::new(false));
         let service = service_fn(|request: Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);
+            is_http2.store(request.version() >= Version::HTTP_2, Ordering::Relaxed);
             let face = Arc::clone(&self);
             async move { Ok::<_, Infallible>(face.respond(request.map(Body::new)).await) }
         });
@@ -144,9 +145,26 @@ impl HttpFace {
                 }
             }
         }
+        // A request may be on its way on a connection that looks idle: its answer says that it is the last one there. Only
+        // who sends none for a while is closed without it. HTTP/2 has a word of its own for that.
+        let is_http2 = is_http2.load(Ordering::Relaxed);
+        if !is_http2 {
+            tokio::select! {
+                outcome = connection.as_mut() => return self.ended(outcome),
+                () = tokio::time::sleep(self.last_request_max()) => {}
+            }
+        }
         connection.as_mut().graceful_shutdown();
         let outcome = connection.await;
         self.ended(outcome);
+    }
+
+    /// How long a connection over HTTP/1 may still bring a request when the process ends.
+    fn last_request_max(&self) -> Duration {
+        /// Kubernetes has told every node by then that the pod takes no more connections.
+        const LAST_REQUEST_MAX: Duration = Duration::from_secs(3);
+        let within = self.departures.subscribe().borrow().map_or(Duration::ZERO, |pace| pace.within);
+        LAST_REQUEST_MAX.min(within / 2)
     }
 
     /// Counts what was no request that anybody could answer.
@@ -201,7 +219,8 @@ impl HttpFace {
         };
         let mut response = response.unwrap_or_else(|problem| problem.answer());
         //= RFC9112 9.6
-        if head.version < Version::HTTP_2 && !self.discarded(&head, body).await {
+        let is_last = self.departures.subscribe().borrow().is_some();
+        if head.version < Version::HTTP_2 && (!self.discarded(&head, body).await || is_last) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let labels = RequestLabels { method: known_method(&head.method), status: response.status().as_u16() };

@@ -319,6 +319,24 @@ fn a_drain_ends_streams_and_then_the_process() {
     assert_eq!(code, Some(0));
 }
 
+/// A request that is under way when the process is told to end is answered, and its answer says that it is the last.
+#[test]
+fn a_connection_that_is_kept_alive_is_told_of_the_drain_by_an_answer() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut stream = TcpStream::connect(adapter.http()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("POST /{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY_1}\r\nContent-Length: 2\r\n\r\n[]");
+    stream.write_all(request.as_bytes()).unwrap();
+    let answer = read_answer(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 202") && !answer.contains("Connection: close"), "{answer}");
+    assert!(Command::new("kill").args(["-TERM", &adapter.pid().to_string()]).status().unwrap().success());
+    until("it drains", || adapter.admin("/ready").is_ok_and(|ready| ready.starts_with("HTTP/1.1 503")));
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.starts_with("HTTP/1.1 202") && rest.contains("Connection: close"), "{rest}");
+}
+
 /// BR-33: what keeps a proxy from holding an event stream back.
 #[test]
 fn an_event_stream_says_that_it_must_not_be_buffered_and_is_never_silent() {
