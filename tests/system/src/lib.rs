@@ -212,11 +212,14 @@ impl System {
         let kill = ["delete", "pod", &of, "--grace-period=0", "--force"];
         let names: Vec<&str> = pods.iter().map(String::as_str).collect();
         self.kubectl(&[&kill[..], &names].concat()).expect("kubectl").ok().expect("pods deleted");
+        let mut now = Vec::new();
         until("other pods are there", || {
-            let now = self.pods(namespace, selector).unwrap_or_default();
+            now = self.pods(namespace, selector).unwrap_or_default();
             now.len() >= before && !now.iter().any(|pod| pods.contains(pod))
         });
-        self.wait(namespace, "condition=Ready", &["pod", "--selector", selector]);
+        // By name: the selector finds those too that are still going away, and they may be gone before they are asked.
+        let names = now.iter().map(String::as_str);
+        self.wait(namespace, "condition=Ready", &["pod"].into_iter().chain(names).collect::<Vec<_>>());
     }
 
     /// A value of a Secret.

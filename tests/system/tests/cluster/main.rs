@@ -7,8 +7,8 @@ mod installation;
 mod outages;
 mod upgrade;
 
-/// The pods of the Adapter `http` of a lab.
-const ADAPTER_PODS: &str = "app.kubernetes.io/name=adapter,tidegate.io/adapter=http";
+/// The pods of the Adapters of a lab.
+const ADAPTER_PODS: &str = "app.kubernetes.io/name=adapter";
 /// The pods of the operator.
 const OPERATOR_PODS: &str = "app.kubernetes.io/name=tidegate-operator";
 
