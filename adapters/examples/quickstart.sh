@@ -44,6 +44,7 @@ tls=()
 if command -v openssl > /dev/null; then
   [ -s "$work/ca.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 \
     -subj /CN=localhost -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' \
+    -addext 'basicConstraints=critical,CA:FALSE' \
     -keyout "$work/tls.key" -out "$work/ca.pem" 2> /dev/null
   tls=(--tls-cert "$work/ca.pem" --tls-key "$work/tls.key" --listen-https "127.0.0.1:$https"
     --listen-mqtts "127.0.0.1:$mqtts")

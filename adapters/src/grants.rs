@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::Grants;
 use tidegate_daemon::{self as daemon, admin::Readiness};
@@ -29,7 +30,7 @@ pub(crate) fn open(options: &Options, grants: &Arc<Grants>, registry: &mut Regis
     if let Some(folder) = &options.manifests {
         let manifests = Manifests::open(folder).context("--manifests")?;
         let changes = daemon::watch::watch(vec![folder.clone()]);
-        return Ok(Source::Manifests(Box::new(ManifestGrants::new(manifests, Arc::clone(grants))), changes));
+        return Ok(Source::Manifests(Box::new(ManifestGrants::new(manifests, Arc::clone(grants), registry)), changes));
     }
     let given = |option: &Option<PathBuf>| option.clone().unwrap_or_default();
     let cache = options.grants_cache.clone();
@@ -76,18 +77,23 @@ pub(crate) struct ManifestGrants {
     grants: Arc<Grants>,
     generation: u64,
     said: BTreeSet<String>,
+    faulty: Gauge,
 }
 
 impl ManifestGrants {
-    pub(crate) const fn new(manifests: Manifests, grants: Arc<Grants>) -> Self {
-        Self { manifests, grants, generation: 0, said: BTreeSet::new() }
+    pub(crate) fn new(manifests: Manifests, grants: Arc<Grants>, registry: &mut Registry) -> Self {
+        let faulty = Gauge::default();
+        registry.register("tidegate_manifests_faulty", "Files of --manifests that cannot be used", faulty.clone());
+        Self { manifests, grants, generation: 0, said: BTreeSet::new(), faulty }
     }
 
     /// Reads the folder.
     pub(crate) fn reload(&mut self) -> Result<()> {
         let reload = self.manifests.reload();
         let findings = reload.findings.iter().map(ToString::to_string);
-        let said: BTreeSet<String> = findings.chain(reload.errors.iter().map(ToString::to_string)).collect();
+        let errors = reload.errors.iter().map(|error| format!("{error}; the file counts as it last was without fault"));
+        let said: BTreeSet<String> = findings.chain(errors).collect();
+        self.faulty.set(i64::try_from(reload.errors.len()).unwrap_or(i64::MAX));
         for line in said.difference(&self.said) {
             tracing::warn!("{line}");
         }

@@ -155,7 +155,11 @@ impl Bridge {
         if !policy.admits(&draft.content_type) && draft.content_type != policy.content_type {
             return Err(Refusal::ContentTypeNotAdmitted);
         }
-        payload::check(&draft.payload, &draft.content_type, policy, &self.parts.senml_limits)?;
+        // What takes a retained message away has no content to be checked.
+        let is_clearing = draft.retain && draft.payload.is_empty();
+        if !is_clearing {
+            payload::check(&draft.payload, &draft.content_type, policy, &self.parts.senml_limits)?;
+        }
         let now = self.now();
         let permit = self.parts.grants.table().renew(permit, principal, now)?;
         let Draft { id, payload, content_type, protocol, qos, retain, expires_in, traceparent, extras } = draft;

@@ -53,6 +53,11 @@ impl MqttClient {
         key: &str,
         ca_pem: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
+        if thing.is_empty() {
+            return Err(ClientError::Setup(
+                "over MQTT the Thing has to be named: --thing <namespace>.<name>, or its alias",
+            ));
+        }
         let (host, port) = host_and_port(address.trim_end_matches('/'), if is_tls { PORT_TLS } else { PORT })
             .ok_or(ClientError::Setup("the URL must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"))?;
         // Without a name of its own the server gives the device one, and no other device can take its connection over.
@@ -167,6 +172,10 @@ impl Publisher {
         address: &Address,
         publication: Publication,
     ) -> Result<oneshot::Receiver<Result<(), ClientError>>, ClientError> {
+        let topic = address.topic();
+        if topic.contains(['+', '#']) {
+            return Err(ClientError::Setup("a wildcard is out of place in a topic to publish to"));
+        }
         let Publication { content_type, qos, retain, expiry, user_properties, payload } = publication;
         let message_expiry_interval = expiry;
         let properties = PublishProperties {
@@ -181,8 +190,8 @@ impl Publisher {
         if let Some(failure) = &waiting.failure {
             return Err(failed("publish", Arc::clone(failure)));
         }
-        let sent = self.client.try_publish_with_properties(address.topic(), level(qos), retain, payload, properties);
-        sent.map_err(|_| ClientError::Setup("no topic to publish to, or too many messages at once"))?;
+        let sent = self.client.try_publish_with_properties(topic, level(qos), retain, payload, properties);
+        sent.map_err(|_| ClientError::Setup("too many messages at once"))?;
         waiting.unsent.push_back(answer);
         Ok(answered)
     }
@@ -306,6 +315,9 @@ fn failed(operation: &'static str, error: Arc<ConnectionError>) -> ClientError {
     }
     if let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) = &*error {
         return refused(format!("{reason_code:?}"), reason_string.clone());
+    }
+    if let ConnectionError::MqttState(StateError::OutgoingPacketTooLarge { .. }) = &*error {
+        return refused("PacketTooLarge".to_owned(), Some("the message is larger than the server takes".to_owned()));
     }
     ClientError::Connection { operation, source: Box::new(error) }
 }

@@ -1,6 +1,7 @@
 //! Logs to standard error, as text for people or JSON for machines.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::ConfigError;
 
@@ -18,7 +19,7 @@ pub enum LogFormat {
 /// # Errors
 /// [`ConfigError::Wrong`] when `level` is neither.
 pub fn init(format: LogFormat, level: &str) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(level).map_err(|error| ConfigError::Wrong(format!("--log-level: {error}")))?;
+    let filter = filter(level)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, from a test in the same process, leaves the first in force.
     let _ = match format {
@@ -26,4 +27,33 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), ConfigError> {
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// A word alone is a level: what is taken for the name of a module instead would silence all others.
+fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
+    let wrong = |why: String| ConfigError::Wrong(format!("--log-level: {why}"));
+    for directive in level.split(',') {
+        let is_level = !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
+        if !is_level && !directive.contains(['=', '[']) {
+            return Err(wrong(format!(
+                "{directive:?} is no level: off, error, warn, info, debug, trace, or directives as info,hyper=warn"
+            )));
+        }
+    }
+    EnvFilter::try_new(level).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_one_of_six_and_a_module_has_one() {
+        for level in ["off", "info", "WARN", "info,tidegate_amqp=debug", "info,hyper=off", "[publish]=trace"] {
+            assert!(filter(level).is_ok(), "{level}");
+        }
+        for none in ["", "loud", "warning", "info,", "info,hyper", "info,hyper=loud"] {
+            assert!(filter(none).is_err(), "{none}");
+        }
+    }
 }

@@ -5,15 +5,35 @@
 
 mod options;
 
+use std::fmt;
 use std::io::Read;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use tidegate_client::{Address, Client, ClientError, Event, Publication, QoS, Subscription};
 
 use crate::options::{Command, Device, Output, Program};
+
+/// Why it ends with an exit code that no error of the client stands for.
+#[derive(Debug)]
+struct Failure {
+    exit: u8,
+    text: String,
+}
+
+impl Failure {
+    fn usage(text: impl Into<String>) -> Self {
+        Self { exit: EXIT_USAGE, text: text.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 /// A usage that is none.
 const EXIT_USAGE: u8 = 64;
@@ -39,6 +59,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidegate: {error:#}");
+            if let Some(failure) = error.downcast_ref::<Failure>() {
+                return ExitCode::from(failure.exit);
+            }
             ExitCode::from(match error.downcast_ref::<ClientError>() {
                 Some(ClientError::Refused { .. }) => EXIT_REFUSED,
                 Some(ClientError::Connection { .. }) => EXIT_UNAVAILABLE,
@@ -78,12 +101,15 @@ async fn run(program: Program) -> Result<()> {
 fn client(device: &Device) -> Result<Client> {
     let key = match &device.key_file {
         Some(path) if path.as_os_str() == "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("--key-file {}", path.display()))?,
-        None => std::env::var("TIDEGATE_KEY").context("a key is needed: --key-file FILE, or TIDEGATE_KEY")?,
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| Failure::usage(format!("--key-file {}", path.display())))?
+        }
+        None => std::env::var("TIDEGATE_KEY")
+            .map_err(|_| anyhow!(Failure::usage("a key is needed: --key-file FILE, or TIDEGATE_KEY")))?,
     };
     let key = key.strip_suffix('\n').unwrap_or(&key);
     let ca = match &device.ca {
-        Some(path) => Some(std::fs::read(path).with_context(|| format!("--ca {}", path.display()))?),
+        Some(path) => Some(std::fs::read(path).with_context(|| Failure::usage(format!("--ca {}", path.display())))?),
         None => None,
     };
     Ok(Client::new(&device.url(), &device.thing, key, ca.as_deref())?)
@@ -101,7 +127,7 @@ fn payload_of(argument: &str) -> Result<Vec<u8>> {
         return Ok(payload);
     }
     match argument.strip_prefix('@') {
-        Some(path) => std::fs::read(path).with_context(|| path.to_owned()),
+        Some(path) => std::fs::read(path).with_context(|| Failure::usage(format!("@{path}"))),
         None => Ok(argument.as_bytes().to_vec()),
     }
 }
@@ -113,7 +139,10 @@ async fn receive(mut subscription: Subscription, count: Option<usize>, output: O
         match event.kind.as_str() {
             "message" => print(&event, output),
             "gap" => eprintln!("tidegate: messages may be missing here"),
-            "end" => bail!("the server ended the subscription: {}", String::from_utf8_lossy(&event.payload)),
+            "end" => {
+                let text = format!("the server ended the subscription: {}", String::from_utf8_lossy(&event.payload));
+                bail!(Failure { exit: EXIT_REFUSED, text });
+            }
             _ => continue,
         }
         if event.kind == "message" {

@@ -34,7 +34,7 @@ pub(crate) enum Command {
         #[arg(long)]
         retain: bool,
         /// How many seconds it is worth delivering
-        #[arg(long, value_name = "SECONDS")]
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
         expiry: Option<u32>,
         /// A name and a value that subscribers get with it; may be given more than once
         #[arg(long = "user-property", value_name = "NAME=VALUE", value_parser = user_property)]
@@ -133,6 +133,6 @@ fn qos(text: &str) -> Result<QoS, &'static str> {
 pub(crate) enum Output {
     /// The payload
     Raw,
-    /// One line of JSON with the topic, the content type and the publisher
+    /// One line of JSON with the topic, the content type, and where the protocol tells them, the id and the publisher
     Json,
 }

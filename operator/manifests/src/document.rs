@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
-use tidegate_api::{API_VERSION, CREDENTIALS_LABEL, ObjectMeta};
+use tidegate_api::{API_VERSION, CREDENTIALS_LABEL, GROUP, ObjectMeta};
 use tidegate_plan::{KeySecret, Observed};
 
 /// The namespace of an object that names none.
@@ -123,6 +123,9 @@ impl Document<'_> {
             (_, "Thing" | "Channel") => return Err(self.whole(&format!("apiVersion {API_VERSION} is needed"))),
             (_, "Secret") => return Err(self.whole("apiVersion v1 is needed")),
             (_, "") => return Err(self.whole("apiVersion and kind are needed")),
+            (version, kind) if version.split('/').next() == Some(GROUP) && kind != "Adapter" => {
+                return Err(self.whole(&format!("{GROUP} has the kinds Channel, Thing and Adapter, and no {kind:?}")));
+            }
             // Other objects of the same folder, a Namespace perhaps, are another program's business.
             _ => {}
         }

@@ -191,14 +191,20 @@ fn lists_and_foreign_kinds_are_taken_as_they_are() {
         "apiVersion: v1\nkind: List\nitems:\n- {}- apiVersion: v1\n  kind: Namespace\n",
         CHANNEL.trim_end().replace('\n', "\n  ") + "\n"
     );
-    let folder = folder(&[("a.yaml", &list), ("b.yaml", "kind: Thing\n"), ("c.yaml", "# nothing\n---\n---\n")]);
+    let folder = folder(&[
+        ("a.yaml", &list),
+        ("b.yaml", "kind: Thing\n"),
+        ("d.yaml", "apiVersion: tidegate.io/v1alpha1\nkind: Thinge\n"),
+        ("c.yaml", "# nothing\n---\n---\n"),
+    ]);
     let mut manifests = Manifests::open(folder.path()).unwrap();
     check(
         &mut manifests,
         &folder,
         &expect![[r#"
-        channel lab.telemetry
-        DIR/b.yaml:1:1: apiVersion tidegate.io/v1alpha1 is needed
-    "#]],
+            channel lab.telemetry
+            DIR/b.yaml:1:1: apiVersion tidegate.io/v1alpha1 is needed
+            DIR/d.yaml:1:1: tidegate.io has the kinds Channel, Thing and Adapter, and no "Thinge"
+        "#]],
     );
 }

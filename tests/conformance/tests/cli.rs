@@ -1,7 +1,7 @@
 //! The command line against a real adapter, over every face that it speaks.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use conformance::{Adapter, Certificate, KEY_1, KEY_2, program, until};
@@ -36,13 +36,21 @@ struct Subscriber {
 impl Subscriber {
     fn start(url: &str, ca: &str) -> Self {
         let more = ["subscribe", "--subtopic", "#", "--timeout", "60s", "--output", "json"];
-        let mut child = tidegate(url, ca, &more).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = tidegate(url, ca, &more);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
 
     fn next(&mut self) -> String {
         self.lines.next().unwrap().unwrap()
+    }
+
+    /// Its exit code and its last words, when it has ended by itself.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut words = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        (self.child.wait().unwrap().code(), words)
     }
 }
 
@@ -175,4 +183,37 @@ fn what_the_server_refuses_is_told_with_its_exit_code() {
         let output = tidegate(url, "", &["publish", "1"]).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
     }
+}
+
+#[test]
+fn a_subscriber_is_told_that_the_server_ends() {
+    let tls = Certificate::new().unwrap();
+    let (mut adapter, urls) = faces(&tls);
+    let subscribers = subscribe(&adapter, &urls);
+    assert_eq!(adapter.terminate().unwrap(), Some(0));
+    for ((url, _), subscriber) in urls.iter().zip(subscribers) {
+        let (code, words) = subscriber.end();
+        let expected = if url.starts_with("mqtt") { "ServerShuttingDown" } else { "shutting-down" };
+        assert!(code == Some(77) && words.contains(expected), "{url}: {code:?} {words}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_out_of_range_is_a_matter_of_usage() {
+    let usage = |mut command: Command, expected: &str| {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{expected}: {}", said(&output));
+        assert!(said(&output).contains(expected), "{expected}: {}", said(&output));
+    };
+    for url in ["http://127.0.0.1:1", "mqtt://127.0.0.1:1"] {
+        let mut keyless = tidegate(url, "", &["publish", "1"]);
+        keyless.env_remove("TIDEGATE_KEY");
+        usage(keyless, "a key is needed: --key-file FILE, or TIDEGATE_KEY");
+        usage(tidegate(url, "", &["publish", "1", "--key-file", "/none"]), "--key-file /none: No such file");
+        usage(tidegate(url, "", &["publish", "@/none"]), "@/none: No such file");
+        usage(tidegate(url, "/none", &["publish", "1"]), "--ca /none: No such file");
+        usage(tidegate(url, "", &["publish", "1", "--expiry", "0"]), "0 is not in 1..");
+    }
+    usage(tidegate_as("", KEY_1, "mqtt://127.0.0.1:1", "", &["publish", "1"]), "the Thing has to be named: --thing");
+    usage(tidegate("mqtt://127.0.0.1:1", "", &["publish", "1", "--subtopic", "a/#"]), "a wildcard is out of place");
 }

@@ -159,7 +159,13 @@ fn retained_messages_come_as_the_option_says() {
         let mut client = Client::connect(&adapter, &Login { properties: vec![], ..login.clean() });
         client.say(&[0xe0, 0]);
     }
-    // An empty one takes it away.
+    // An empty one takes it away, also where a Channel asks for content.
+    let checked = "channels/lab.checked/messages?retain=true";
+    for (payload, retained) in [(r#"[{"n":"t","v":1}]"#, 2), ("", 1)] {
+        let sent = adapter.publish(checked, KEY_1, "application/senml+json", payload.as_bytes());
+        assert_eq!((sent.unwrap(), counted(&adapter, "tidegate_retained_messages")), (202, retained));
+    }
+    assert_eq!(adapter.publish("channels/lab.checked/messages", KEY_1, "application/senml+json", b"").unwrap(), 422);
     publish(&adapter, &format!("{TOPIC}?retain=true"), "");
     let mut client = Client::connect(&adapter, &Login::stored("late").clean());
     client.subscribe(ALL, 1);

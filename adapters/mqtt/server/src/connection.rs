@@ -176,7 +176,7 @@ where
             }
             tokio::select! {
                 biased;
-                () = &mut leaving => self.session.end(Reason::ServerShuttingDown, None),
+                () = &mut leaving => self.session.end(Reason::ServerShuttingDown, Some("this server ends; another may be there")),
                 () = lost(&mut self.client) => self.withdrawn(),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.handle_done(done),
                 () = sleep_until(timeout) => self.session.handle_timeout(now().into_std()),
@@ -463,8 +463,11 @@ where
 
     fn withdrawn(&mut self) {
         let taken = self.client.as_ref().is_some_and(|client| client.holder.place.is_taken());
-        let reason = if taken { Reason::SessionTakenOver } else { Reason::NotAuthorized };
-        self.session.end(reason, (!taken).then_some("access withdrawn"));
+        let (reason, why) = match taken {
+            true => (Reason::SessionTakenOver, "another connection has this client identifier"),
+            false => (Reason::NotAuthorized, "access withdrawn"),
+        };
+        self.session.end(reason, Some(why));
     }
 }
 
