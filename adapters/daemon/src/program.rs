@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,9 +65,9 @@ pub fn show(text: &str) -> ExitCode {
 }
 
 /// One line that says what is wrong.
-#[expect(clippy::print_stderr, reason = "the last word of a program that cannot go on")]
 #[must_use]
 pub fn fail(name: &str, exit: Exit, error: &dyn fmt::Display) -> ExitCode {
-    eprintln!("{name}: {error:#}");
+    // Where nobody reads it, the exit code remains.
+    let _ = writeln!(std::io::stderr(), "{name}: {error:#}");
     exit.into()
 }

@@ -20,7 +20,11 @@ pub enum LogFormat {
 /// [`ConfigError::Wrong`] when `level` is neither.
 pub fn init(format: LogFormat, level: &str) -> Result<(), ConfigError> {
     let filter = filter(level)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A line that nobody reads any more is lost. To say so where it could not be said would panic.
+        .log_internal_errors(false);
     // A second call, from a test in the same process, leaves the first in force.
     let _ = match format {
         LogFormat::Text => subscriber.with_ansi(false).try_init(),

@@ -106,9 +106,11 @@ fn build(name: &str) -> Result<PathBuf> {
     Ok(folder.with_context(|| format!("no {name} beside"))?.join(name))
 }
 
-/// A running adapter. Dropping it kills it.
+/// A running adapter. Dropping it kills it; so does the end of the process, which drops no static.
 pub struct Adapter {
     child: Child,
+    /// Kills it when its standard input ends.
+    watch: Child,
     folder: TempDir,
     log: Arc<Mutex<String>>,
     http: SocketAddr,
@@ -148,6 +150,13 @@ impl Adapter {
             .stderr(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()?;
+        let watch = Command::new("sh")
+            .args(["-c", r#"cat; kill -KILL "$1"; rm -rf "$2""#, "sh", &child.id().to_string()])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, written) = (child.stderr.take().context("a pipe")?, Arc::clone(&log));
         std::thread::spawn(move || {
@@ -159,7 +168,7 @@ impl Adapter {
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut adapter =
-            Self { child, folder, log, http: nowhere, admin: nowhere, https: None, mqtt: nowhere, mqtts: None };
+            Self { child, watch, folder, log, http: nowhere, admin: nowhere, https: None, mqtt: nowhere, mqtts: None };
         adapter.wait_until_ready(arguments.contains(&"--tls-cert"))?;
         Ok(adapter)
     }
@@ -310,9 +319,11 @@ impl Adapter {
 
 impl Drop for Adapter {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Gone already is as good. The watch goes first: after the wait the id may be another process's.
+        for child in [&mut self.watch, &mut self.child] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

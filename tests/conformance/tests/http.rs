@@ -3,13 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use conformance::{Adapter, Certificate, DEADLINE, KEY_1, KEY_2, MANIFESTS, exchange, status, until};
+use conformance::{Adapter, Certificate, DEADLINE, KEY_1, KEY_2, MANIFESTS, exchange, program, status, until};
 use expect_test::expect_file;
 use rabbitmq_rig::{Rabbit, shared_url};
 
@@ -320,6 +320,31 @@ fn a_drain_ends_streams_and_then_the_process() {
 }
 
 /// A request that is under way when the process is told to end is answered, and its answer says that it is the last.
+#[test]
+fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let manifests = tempfile::tempdir().unwrap();
+    let mut adapter = Command::new(program("adapter").unwrap())
+        .args(["all", "--broker", "memory:", "--log-level", "debug", "--admin", "off"])
+        .args(["--listen-http", "127.0.0.1:0", "--listen-mqtt", "off", "--manifests"])
+        .arg(manifests.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(adapter.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = log.find(|line| line.contains("--listen-http address=")).unwrap();
+    let address: SocketAddr = line.rsplit_once('=').unwrap().1.trim().parse().unwrap();
+    drop(log);
+    let answer = exchange(address, b"GET /channels HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(status(&answer).unwrap(), 404);
+    assert!(Command::new("kill").args(["-TERM", &adapter.id().to_string()]).status().unwrap().success());
+    let mut ended = None;
+    until("it ends", || {
+        ended = adapter.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_connection_that_is_kept_alive_is_told_of_the_drain_by_an_answer() {
     let adapter = Adapter::start("memory:", &[]).unwrap();
