@@ -285,6 +285,29 @@ fn by_another_codec(bytes: &[u8], version: Version) -> Option<Vec<u8>> {
     Some(packet.encode().ok()?.as_ref().to_vec())
 }
 
+/// The same of the codec of mqtt-protocol-core, which keeps the order of properties. It knows no CONNECT of MQTT 3.1.
+fn by_a_third_codec(bytes: &[u8], version: Version) -> Option<Vec<u8>> {
+    use mqtt_protocol_core::mqtt::packet::{v3_1_1, v5_0};
+
+    macro_rules! again {
+        ($module:ident, $first:ident, $body:ident: $($kind:literal $packet:ident)*) => {
+            match $first >> 4 {
+                3 => $module::Publish::parse($first & 0x0f, $body.into()).map(|(it, read)| (it.to_continuous_buffer(), read)),
+                $($kind => $module::$packet::parse($body).map(|(it, read)| (it.to_continuous_buffer(), read)),)*
+                _ => return None,
+            }
+        };
+        ($module:ident, $first:ident, $body:ident) => {
+            again!($module, $first, $body:
+                1 Connect 2 Connack 4 Puback 5 Pubrec 6 Pubrel 7 Pubcomp 8 Subscribe 9 Suback 10 Unsubscribe 11 Unsuback
+                12 Pingreq 13 Pingresp 14 Disconnect)
+        };
+    }
+    let (first, body) = (bytes[0], &bytes[2 + bytes[1..].iter().position(|byte| byte & 0x80 == 0)?..]);
+    let outcome = if version == Version::V5 { again!(v5_0, first, body) } else { again!(v3_1_1, first, body) };
+    outcome.ok().filter(|(_, read)| *read == body.len()).map(|(written, _)| written)
+}
+
 /// What another codec may refuse: a payload that is said to be text and is none, which a receiver may look at or not; and a
 /// DISCONNECT with reason 0x8C, which one table of the standard has (2.4) and another has not (3.14.2.1).
 fn is_disputed(packet: &Packet) -> bool {
@@ -297,6 +320,11 @@ fn is_disputed(packet: &Packet) -> bool {
     matches!(packet, Packet::Publish(publish) if is_wrong(&publish.properties, &publish.payload))
         || matches!(packet, Packet::Connect(connect) if of_will(connect))
         || matches!(packet, Packet::Disconnect(end) if end.reason == Reason::BadAuthenticationMethod)
+}
+
+/// What mqtt-protocol-core refuses, and the standard allows: a password without a user name (MQTT 5, 3.1.2.9).
+fn is_lost_on_the_third(packet: &Packet) -> bool {
+    matches!(packet, Packet::Connect(connect) if connect.password.is_some() && connect.user_name.is_none())
 }
 
 //= MQTT5 2.1.3-1, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1, 3.15.1-1
@@ -340,6 +368,18 @@ proptest! {
         }
         let read = read_of(&theirs, version, sender);
         prop_assert_eq!(read.map(|read| read.kind()), Ok(packet.kind()));
+    }
+
+    #[test]
+    fn a_third_codec_reads_what_is_written_and_writes_the_same((version, packet, _) in packet()) {
+        if version == Version::V3_1 && packet.kind() == PacketType::Connect {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        encode(&packet, version, &mut out).unwrap();
+        let theirs = by_a_third_codec(&out, version);
+        let is_refused = theirs.is_none() && (is_disputed(&packet) || is_lost_on_the_third(&packet));
+        prop_assert!(is_refused || theirs.as_deref() == Some(&out), "{packet:?} as {out:02x?}, and {theirs:02x?}");
     }
 
     #[test]
