@@ -93,6 +93,13 @@ impl Bridge {
         known
     }
 
+    /// Whether `claimed` is the id or an alias of a Thing, so that it may be named in a log: what somebody claims may be a
+    /// key by mistake.
+    #[must_use]
+    pub fn has_thing(&self, claimed: &str) -> bool {
+        self.parts.grants.table().has_thing(claimed)
+    }
+
     /// The right to publish to `topic`.
     ///
     /// # Errors

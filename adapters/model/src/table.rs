@@ -390,6 +390,12 @@ impl GrantTable {
         self.channel_named(channel.namespace(), channel.name()).is_some()
     }
 
+    /// Whether `claimed` is the id or an alias of a Thing that it knows.
+    #[must_use]
+    pub fn has_thing(&self, claimed: &str) -> bool {
+        self.thing_row(claimed).is_some()
+    }
+
     /// Who the credential belongs to at `now`. A key that does not exist costs the same time as one that does.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ fn clients_without_a_name_get_one_and_disturb_nobody() {
 //= MQTT5 3.1.4-2
 #[test]
 fn who_is_not_known_or_may_not_is_told_so() {
-    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let adapter = Adapter::start("memory:", &["--log-level", "debug"]).unwrap();
     let wrong = |thing: &str, key: &str, version: &str| {
         let more = ["-V", version, "-q", "1", "-t", TOPIC, "-m", "x"];
         let output = client("mosquitto_pub", adapter.mqtt(), thing, key, &more).output().unwrap();
@@ -115,6 +115,16 @@ fn who_is_not_known_or_may_not_is_told_so() {
     // It may subscribe and not publish.
     let (_, said) = wrong("lab.dev2", KEY_2, "5");
     assert!(said.contains("Not authorized"), "{said}");
+    // The log says whose clients they are, and nothing that is no Thing: one may have mistaken the key for the name.
+    wrong(KEY_1, KEY_1, "5");
+    for expected in [
+        "a client is not let in thing=\"lab.dev1\"",
+        "a client is not let in refusal=",
+        "a message is refused thing=lab.dev2",
+    ] {
+        until(expected, || adapter.log().contains(expected));
+    }
+    assert!(!adapter.log().contains(KEY_1) && !adapter.log().contains("lab.nobody"), "{}", adapter.log());
 }
 
 /// Sends bytes and reads until the other side has nothing more to say, or until so many came.

@@ -343,6 +343,9 @@ where
                 } else {
                     Err(Refusal::RateLimited { retry_after: Duration::from_secs(1) })
                 };
+                if let Err(refusal) = &outcome {
+                    tracing::debug!(thing = %absent.thing(), %refusal, "a subscription is refused");
+                }
                 room -= usize::from(!is_there && outcome.is_ok());
                 outcomes.insert(filter, outcome);
             }

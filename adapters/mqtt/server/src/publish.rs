@@ -21,7 +21,11 @@ impl MqttFace {
             return Err(Refusal::Unauthenticated);
         };
         let credential = Credential::ThingKey { thing: user.as_str(), key: &password.0 };
-        let principal = self.bridge.authenticate(&credential).await?;
+        let principal = self.bridge.authenticate(&credential).await.inspect_err(|refusal| {
+            // A client of MQTT 3 may not say what it was told.
+            let thing = Some(user.as_str()).filter(|user| self.bridge.has_thing(user));
+            tracing::debug!(thing, %refusal, "a client is not let in");
+        })?;
         if let Some(will) = &connect.will {
             let topic = Topic::parse_mqtt(will.topic.as_str(), &self.topic)?;
             let permit = self.bridge.permit(&principal, topic)?;
@@ -34,8 +38,10 @@ impl MqttFace {
     /// Publishes one message, and returns when the broker has confirmed it.
     pub(crate) async fn publish(&self, principal: &Principal, id: MessageId, publish: Publish) -> Result<(), Refusal> {
         let prepared = self.prepare(principal, id, publish);
-        let (permit, draft) =
-            prepared.inspect_err(|refusal| self.bridge.count_refused_publish(Protocol::Mqtt, refusal))?;
+        let (permit, draft) = prepared.inspect_err(|refusal| {
+            tracing::debug!(thing = %principal.thing(), %refusal, "a message is refused");
+            self.bridge.count_refused_publish(Protocol::Mqtt, refusal);
+        })?;
         self.bridge.publish(principal, permit, draft).await.map(drop)
     }
 
