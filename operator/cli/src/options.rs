@@ -78,11 +78,11 @@ pub(crate) struct Device {
     /// The server, and how to speak to it: http, https, mqtt or mqtts
     #[arg(long, env = "TIDEGATE_URL", default_value = "http://localhost:8080")]
     url: String,
-    /// Speak MQTT, whatever the URL says: as --url mqtt://HOST:PORT
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "localhost")]
+    /// Speak MQTT, whatever the URL says: as --url mqtt://HOST:PORT, with the host of the URL where none is given
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     mqtt: Option<String>,
     /// The same over TLS: as --url mqtts://HOST:PORT
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "localhost",
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
         conflicts_with = "mqtt")]
     mqtts: Option<String>,
     /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent
@@ -106,10 +106,21 @@ pub(crate) struct Device {
 impl Device {
     /// The server's URL.
     pub(crate) fn url(&self) -> String {
+        let address = |given: &str| if given.is_empty() { self.host().to_owned() } else { given.to_owned() };
         match (&self.mqtt, &self.mqtts) {
-            (Some(address), _) => format!("mqtt://{address}"),
-            (None, Some(address)) => format!("mqtts://{address}"),
+            (Some(given), _) => format!("mqtt://{}", address(given)),
+            (None, Some(given)) => format!("mqtts://{}", address(given)),
             (None, None) => self.url.clone(),
+        }
+    }
+
+    /// The host of the URL as it stands there, an IPv6 address in its brackets.
+    fn host(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
         }
     }
 }
@@ -135,4 +146,23 @@ pub(crate) enum Output {
     Raw,
     /// One line of JSON with the topic, the content type, and where the protocol tells them, the id and the publisher
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mqtt_goes_to_the_host_of_the_url_unless_another_is_given() {
+        let url = |arguments: &[&str]| {
+            let arguments = [&["tidegate", "publish", "--channel", "a", "1"], arguments].concat();
+            let Command::Publish { device, .. } = Program::parse_from(arguments).command else { unreachable!() };
+            device.url()
+        };
+        assert_eq!(url(&["--url", "http://gate.test:8080/http"]), "http://gate.test:8080/http");
+        assert_eq!(url(&["--url", "http://gate.test:8080/http", "--mqtt"]), "mqtt://gate.test");
+        assert_eq!(url(&["--url", "https://[::1]", "--mqtts"]), "mqtts://[::1]");
+        assert_eq!(url(&["--url", "https://[::1]:8443", "--mqtts"]), "mqtts://[::1]");
+        assert_eq!(url(&["--url", "http://gate.test", "--mqtt=other.test:2883"]), "mqtt://other.test:2883");
+    }
 }
