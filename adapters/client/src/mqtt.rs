@@ -61,6 +61,8 @@ impl MqttClient {
         let (host, port) = host_and_port(address.trim_end_matches('/'), if is_tls { PORT_TLS } else { PORT })
             .ok_or(ClientError::Setup("the URL must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"))?;
         // Without a name of its own the server gives the device one, and no other device can take its connection over.
+        // The library splits host and port at the last colon, and knows no brackets where it looks at a certificate.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let mut options = MqttOptions::new("", host, port);
         options.set_credentials(thing, key);
         options.set_keep_alive(KEEP_ALIVE);

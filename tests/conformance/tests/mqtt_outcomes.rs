@@ -191,9 +191,9 @@ fn who_is_connected_is_told_why_it_is_no_more() {
             drop(Client::connect(adapter, &Login { id, ..login(level) }));
         }
     };
-    happening("taken over", &mut adapter, again, ["", "e0 0x8e"]);
+    happening("taken over", &mut adapter, again, ["", "e0 0x8e \"another connection has this client identifier\""]);
     let end = |adapter: &mut Adapter| assert_eq!(adapter.terminate().unwrap(), Some(0));
-    happening("shutting down", &mut adapter, end, ["", "e0 0x8b"]);
+    happening("shutting down", &mut adapter, end, ["", "e0 0x8b \"this server ends; another may be there\""]);
 }
 
 #[test]
