@@ -12,6 +12,14 @@ const TOPIC: &str = "channels/lab.telemetry/messages/a";
 const ALL: &str = "channels/lab.telemetry/messages/#";
 const JSON: &str = "application/json";
 
+/// A topic and its filter for one test alone, since those that go through RabbitMQ share one.
+macro_rules! own_topic {
+    ($level:literal) => {
+        const TOPIC: &str = concat!("channels/lab.telemetry/messages/", $level);
+        const ALL: &str = concat!("channels/lab.telemetry/messages/", $level, "/#");
+    };
+}
+
 fn counted(adapter: &Adapter, metric: &str) -> u64 {
     let metrics = adapter.admin("/metrics").unwrap();
     let line = metrics.lines().find(|line| line.split([' ', '{']).next() == Some(metric));
@@ -31,6 +39,7 @@ fn publish(adapter: &Adapter, topic: &str, payload: &str) {
 //= MQTT3 3.1.2-4, 3.1.2-5, 3.1.2-6, 3.1.4-3, 3.2.2-1, 3.2.2-2, 3.2.2-3, 4.1.0-1, 4.1.0-2, 4.5.0-1
 #[test]
 fn what_comes_while_a_client_is_away_waits_for_it_and_nothing_else_does() {
+    own_topic!("away");
     for broker in ["memory:", shared_url()] {
         for login in [Login::stored("offline"), Login::stored_3("offline-3")] {
             let adapter = Adapter::start(broker, &[]).unwrap();
@@ -254,6 +263,7 @@ fn a_will_waits_for_its_delay_and_not_for_a_client_that_comes_back() {
 
 #[test]
 fn a_session_that_is_taken_over_loses_nothing_on_the_way() {
+    own_topic!("moving");
     let adapter = Adapter::start(shared_url(), &[]).unwrap();
     let login = Login::stored("moving");
     let mut client = Client::connect(&adapter, &login);
@@ -420,6 +430,7 @@ fn mutated_sessions_leave_it_alive_and_its_memory_flat() {
 /// What a client wants of its subscriptions happens in the order in which it says it.
 #[test]
 fn a_subscription_that_is_given_up_at_once_is_given_up() {
+    own_topic!("hasty");
     let adapter = Adapter::start(shared_url(), &[]).unwrap();
     let mut client = Client::connect(&adapter, &Login::stored("hasty").clean());
     let subscribe = packet(0x82, &[&[0, 1, 0], &*text(ALL), &[1]].concat());
@@ -523,6 +534,7 @@ fn only_what_is_to_be_retained_takes_the_place_of_what_is() {
 //= MQTT5 3.3.2-4, 3.3.2-15, 3.3.2-16
 #[test]
 fn properties_reach_subscribers_as_they_were_said() {
+    own_topic!("says");
     for broker in ["memory:", shared_url()] {
         let adapter = Adapter::start(broker, &[]).unwrap();
         let mut client = Client::connect(&adapter, &Login::stored("says").clean().publisher());
