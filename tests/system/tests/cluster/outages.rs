@@ -3,7 +3,7 @@
 
 use conformance::until;
 use serde_json::json;
-use system_tests::{Accepted, Listener, NAMESPACE, Traffic, Witness, adapter, channel, system, thing};
+use system_tests::{Accepted, Lab, Listener, NAMESPACE, System, Traffic, Witness, adapter, channel, system, thing};
 use tidegate_client::{Address, Client, ClientError, Publication, Status};
 
 use crate::{ADAPTER_PODS, OPERATOR_PODS, two_pods};
@@ -44,6 +44,17 @@ fn a_pod_that_is_killed_costs_its_devices_no_message() {
     );
 }
 
+/// Changes a setting that the two pods of an Adapter have to be replaced for, and returns when others are ready.
+fn replace_by_setting(system: &System, lab: &Lab<'_>, adapter: &str, patch: &str) {
+    let before = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
+    lab.kubectl(&["patch", "adapter", adapter, "--type=merge", "--patch", patch]).unwrap();
+    until("other pods are there", || {
+        let now = system.pods(&lab.namespace, ADAPTER_PODS).unwrap_or_default();
+        now.len() == 2 && !now.iter().any(|pod| before.contains(pod))
+    });
+    lab.ready(&[&format!("adapter/{adapter}")]);
+}
+
 #[test]
 fn all_pods_are_replaced_without_a_message_lost() {
     let system = system();
@@ -51,15 +62,7 @@ fn all_pods_are_replaced_without_a_message_lost() {
     lab.furnish(json!({"protocol": "HTTP", "replicas": 2, "drain": {"timeout": "20s", "connectionsPerSecond": 50}}))
         .unwrap();
     let (witness, listener, traffic) = (lab.witness().unwrap(), lab.listener().unwrap(), lab.traffic().unwrap());
-    let before = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
-    // A setting that the pods have to be replaced for.
-    let patch = r#"{"spec": {"settings": {"logLevel": "debug"}}}"#;
-    lab.kubectl(&["patch", "adapter", "http", "--type=merge", "--patch", patch]).unwrap();
-    until("other pods are there", || {
-        let now = system.pods(&lab.namespace, ADAPTER_PODS).unwrap_or_default();
-        now.len() == 2 && !now.iter().any(|pod| before.contains(pod))
-    });
-    lab.ready(&["adapter/http"]);
+    replace_by_setting(&system, &lab, "http", r#"{"spec": {"settings": {"logLevel": "debug"}}}"#);
     until("the device listens to a new pod", || listener.is_open() && listener.subscriptions() > 1);
     traffic.goes_on(100);
     let accepted = nothing_is_lost("adapters replaced", traffic, &witness);
@@ -82,14 +85,7 @@ fn mqtt_clients_move_to_other_pods_and_nothing_that_was_acknowledged_is_lost() {
     let witness = lab.witness().unwrap();
     let listener = Listener::start(&device, &Address::new("telemetry", "#"));
     let traffic = Traffic::start(&device, &Address::new("telemetry", "load"));
-    let before = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
-    let patch = r#"{"spec": {"settings": {"mqtt": {"maxWaiting": 2000}}}}"#;
-    lab.kubectl(&["patch", "adapter", "mqtt", "--type=merge", "--patch", patch]).unwrap();
-    until("other pods are there", || {
-        let now = system.pods(&lab.namespace, ADAPTER_PODS).unwrap_or_default();
-        now.len() == 2 && !now.iter().any(|pod| before.contains(pod))
-    });
-    lab.ready(&["adapter/mqtt"]);
+    replace_by_setting(&system, &lab, "mqtt", r#"{"spec": {"settings": {"mqtt": {"maxWaiting": 2000}}}}"#);
     until("the device listens to a new pod", || listener.is_open() && listener.subscriptions() > 1);
     traffic.goes_on(100);
     let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
