@@ -1,6 +1,7 @@
 //! Devices at work while something happens, and the witnesses of what was accepted and delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,8 @@ pub struct Accepted {
     pub numbers: BTreeSet<u64>,
     /// How often which status refused.
     pub refused: BTreeMap<Status, usize>,
-    /// How often there was no answer.
-    pub unanswered: usize,
+    /// How often there was no answer, by what went wrong.
+    pub unanswered: BTreeMap<String, usize>,
     /// The longest time between two messages that were accepted, of all devices together.
     pub longest_gap: Duration,
 }
@@ -87,7 +88,7 @@ impl Traffic {
                         Err(ClientError::Refused { status, .. }) => {
                             *log.accepted.refused.entry(status).or_default() += 1;
                         }
-                        Err(_) => log.accepted.unanswered += 1,
+                        Err(error) => *log.accepted.unanswered.entry(with_causes(&error)).or_default() += 1,
                     }
                 }
             })
@@ -132,6 +133,17 @@ impl Traffic {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut log.accepted)
     }
+}
+
+/// An error and what it comes from, down to what the system said.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// What a device heard.
