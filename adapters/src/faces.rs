@@ -10,16 +10,18 @@ use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
 use tidegate_daemon::tls::{Tls, TlsFiles};
-use tidegate_http::{HttpFace, HttpLimits};
+use tidegate_http::{HttpFace, HttpLimits, Routes, Upgrade};
 use tidegate_mqtt::{Admission, MqttFace};
 use tidegate_mqtt_proto::Limits;
+use tidegate_ws::{Sockets, WsFace, WsLimits};
 use tokio::net::TcpListener;
 
-use crate::options::Options;
+use crate::options::{Options, Spoken};
 
 /// All of them; which are served is decided by their listeners.
 pub(crate) struct Faces {
     http: Arc<HttpFace>,
+    ws: Arc<WsFace>,
     mqtt: Arc<MqttFace>,
 }
 
@@ -27,11 +29,12 @@ pub(crate) struct Faces {
 pub(crate) struct Certificates {
     https: Option<Tls>,
     mqtts: Option<Tls>,
+    mqtt_wss: Option<Tls>,
 }
 
 /// What a port is served by.
 enum Served {
-    Http(Arc<HttpFace>),
+    Http(Arc<HttpFace>, Routes),
     Mqtt(Arc<MqttFace>),
 }
 
@@ -45,7 +48,12 @@ pub(crate) struct Port {
 impl Certificates {
     /// Of the options' files; none where they name none.
     pub(crate) fn load(options: &Options) -> Result<Self> {
-        Ok(Self { https: tls(options, &[b"h2", b"http/1.1"])?, mqtts: tls(options, &[b"mqtt"])? })
+        Ok(Self {
+            https: tls(options, &[b"h2", b"http/1.1"])?,
+            mqtts: tls(options, &[b"mqtt"])?,
+            // A handshake is of HTTP/1.1.
+            mqtt_wss: tls(options, &[b"http/1.1"])?,
+        })
     }
 }
 
@@ -75,23 +83,45 @@ impl Faces {
             half_open_max: options.mqtt_half_open_max,
             per_second_max: options.mqtt_connects_per_second_max,
         };
+        let mqtt = MqttFace::new(Arc::clone(bridge), mqtt, admission, registry);
+        let ws = WsLimits {
+            ping_interval: options.websocket_ping_interval.0,
+            idle_max: options.websocket_idle_timeout.0,
+            in_flight_max: options.websocket_in_flight_max,
+            // Packets may share a message.
+            mqtt_message_bytes_max: (options.mqtt_packet_bytes_max.get() as usize).saturating_mul(2),
+            origins: options
+                .websocket_origins
+                .as_ref()
+                .map(|origins| origins.iter().map(|origin| origin.as_str().into()).collect()),
+            ..WsLimits::default()
+        };
         Self {
             http: HttpFace::new(Arc::clone(bridge), http, registry),
-            mqtt: MqttFace::new(Arc::clone(bridge), mqtt, admission, registry),
+            ws: WsFace::new(Arc::clone(bridge), Arc::clone(&mqtt), ws, registry),
+            mqtt,
         }
     }
 
     /// Binds every port that is not off.
-    pub(crate) fn bind(&self, options: &Options, certificates: Certificates) -> Result<Vec<Port>> {
+    pub(crate) fn bind(&self, options: &Options, spoken: Spoken, certificates: Certificates) -> Result<Vec<Port>> {
         let with = |tls: &Option<Tls>, listen: Listen| if tls.is_some() { listen } else { Listen::Off };
-        let Certificates { https, mqtts } = certificates;
-        let http = || Served::Http(Arc::clone(&self.http));
+        let Certificates { https, mqtts, mqtt_wss } = certificates;
+        let sockets = |channels| Arc::new(Sockets { face: Arc::clone(&self.ws), channels }) as Arc<dyn Upgrade>;
+        let http = || {
+            let routes = Routes { requests: spoken.requests, upgrade: spoken.sockets.then(|| sockets(true)) };
+            Served::Http(Arc::clone(&self.http), routes)
+        };
+        let mqtt_ws =
+            || Served::Http(Arc::clone(&self.http), Routes { requests: false, upgrade: Some(sockets(false)) });
         let mqtt = || Served::Mqtt(Arc::clone(&self.mqtt));
         let ports = [
             ("--listen-http", options.listen_http, None, http()),
             ("--listen-https", with(&https, options.listen_https), https, http()),
             ("--listen-mqtt", options.listen_mqtt, None, mqtt()),
             ("--listen-mqtts", with(&mqtts, options.listen_mqtts), mqtts, mqtt()),
+            ("--listen-mqtt-ws", options.listen_mqtt_ws, None, mqtt_ws()),
+            ("--listen-mqtt-wss", with(&mqtt_wss, options.listen_mqtt_wss), mqtt_wss, mqtt_ws()),
         ];
         let mut bound = Vec::with_capacity(ports.len());
         for (option, listen, tls, served) in ports {
@@ -103,6 +133,7 @@ impl Faces {
     /// Ends connections one after another.
     pub(crate) fn drain(&self, pace: DeparturePace) {
         self.http.drain(pace);
+        self.ws.drain(pace);
         self.mqtt.drain(pace);
     }
 }
@@ -112,8 +143,8 @@ impl Port {
     pub(crate) fn serve(self, limits: ListenLimits, drain: Drain) {
         let Self { listener, tls, served } = self;
         match served {
-            Served::Http(face) => {
-                let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
+            Served::Http(face, routes) => {
+                let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream, routes.clone());
                 tokio::spawn(listen::serve(listener, tls, limits, drain, serve));
             }
             Served::Mqtt(face) => {

@@ -22,8 +22,8 @@ fn main() -> ExitCode {
 }
 
 fn try_main() -> Result<ExitCode, ExitCode> {
-    let options = program::options::<Program>(NAME, std::env::args_os())?.face.options();
-    let ended = program::run(NAME, &options.process, run::run(&options))?;
+    let (options, spoken) = program::options::<Program>(NAME, std::env::args_os())?.face.options();
+    let ended = program::run(NAME, &options.process, run::run(&options, spoken))?;
     Ok(match ended {
         Ok(()) => Exit::Done.into(),
         Err(run::Failure { exit, error }) => program::fail(NAME, exit, &error),

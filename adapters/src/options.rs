@@ -22,6 +22,8 @@ pub(crate) struct Program {
 pub(crate) enum Face {
     /// Serve HTTP
     Http(Options),
+    /// Serve WebSocket, and MQTT over it, on the listeners of HTTP
+    Ws(Options),
     /// Serve MQTT
     Mqtt(Options),
     /// Serve every face in one process: the embedded form
@@ -29,13 +31,35 @@ pub(crate) enum Face {
 }
 
 impl Face {
-    pub(crate) fn options(self) -> Options {
+    /// The options, and what is served where HTTP is spoken.
+    pub(crate) fn options(self) -> (Options, Spoken) {
+        let off = Listen::Off;
+        let no_mqtt = |options| Options {
+            listen_mqtt: off,
+            listen_mqtts: off,
+            listen_mqtt_ws: off,
+            listen_mqtt_wss: off,
+            ..options
+        };
         match self {
-            Self::Http(options) => Options { listen_mqtt: Listen::Off, listen_mqtts: Listen::Off, ..options },
-            Self::Mqtt(options) => Options { listen_http: Listen::Off, listen_https: Listen::Off, ..options },
-            Self::All(options) => options,
+            Self::Http(options) => (no_mqtt(options), Spoken { requests: true, sockets: false }),
+            Self::Ws(options) => (no_mqtt(options), Spoken { requests: false, sockets: true }),
+            Self::Mqtt(options) => {
+                let options = Options { listen_http: off, listen_https: off, ..options };
+                (options, Spoken { requests: false, sockets: false })
+            }
+            Self::All(options) => (options, Spoken { requests: true, sockets: true }),
         }
     }
+}
+
+/// What is served on the listeners of HTTP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spoken {
+    /// HTTP itself.
+    pub(crate) requests: bool,
+    /// WebSocket.
+    pub(crate) sockets: bool,
 }
 
 /// Options of every face.
@@ -113,6 +137,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_MQTTS", default_value = "8883")]
     pub(crate) listen_mqtts: Listen,
 
+    /// Where to serve MQTT over WebSocket, under /mqtt, apart from the listeners of HTTP
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_MQTT_WS", default_value = "off")]
+    pub(crate) listen_mqtt_ws: Listen,
+
+    /// The same over TLS, once there is a certificate
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_MQTT_WSS", default_value = "off")]
+    pub(crate) listen_mqtt_wss: Listen,
+
     /// The certificate chain, PEM; reloaded in place when it changes
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CERT", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -132,6 +164,23 @@ pub(crate) struct Options {
     /// Bytes of all bodies that are held at once; beyond it requests are answered 429
     #[arg(long, value_name = "BYTES", env = "TIDEGATE_HTTP_BODIES_BYTES_MAX", default_value_t = 256 * 1_024 * 1_024)]
     pub(crate) http_bodies_bytes_max: usize,
+
+    /// How often a ping is sent on a WebSocket; from 1s
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_WEBSOCKET_PING_INTERVAL", default_value = "30s")]
+    pub(crate) websocket_ping_interval: Span,
+
+    /// How long nothing may come on a WebSocket before it is closed; from 1s
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_WEBSOCKET_IDLE_TIMEOUT", default_value = "60s")]
+    pub(crate) websocket_idle_timeout: Span,
+
+    /// The origins whose pages may open a WebSocket, as https://app.example.com, separated by commas; any where absent.
+    /// Who is no browser says none, and is not asked
+    #[arg(long, value_name = "ORIGINS", env = "TIDEGATE_WEBSOCKET_ORIGINS", value_delimiter = ',')]
+    pub(crate) websocket_origins: Option<Vec<String>>,
+
+    /// Messages of one WebSocket that wait at once for the broker; more are not read yet
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_WEBSOCKET_IN_FLIGHT_MAX", default_value_t = 64)]
+    pub(crate) websocket_in_flight_max: usize,
 
     /// Longest keep alive of an MQTT client, 1s to 18h; one that says more, or none, is told this. As the client says where
     /// absent
@@ -177,6 +226,8 @@ pub(crate) struct Options {
 
 /// Longest silence of an event stream that proxies bear.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
+/// A shorter one would be a load of its own.
+const WEBSOCKET_SPAN_MIN: Duration = Duration::from_secs(1);
 /// A keep alive is said in seconds, two bytes of them.
 const MQTT_KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
 /// The longest full hour of those.
@@ -199,6 +250,7 @@ impl Options {
             self.http_bodies_bytes_max >= BODIES_BYTES_MIN,
             "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
         );
+        self.check_websocket()?;
         if let Some(Span(span)) = self.mqtt_keep_alive_max {
             ensure!(
                 (MQTT_KEEP_ALIVE_MIN..=MQTT_KEEP_ALIVE_MAX).contains(&span),
@@ -228,6 +280,23 @@ impl Options {
             ensure!(named, "--broker or --broker-file: is needed with --grants");
         }
         ensure!(self.connections_max > 0, "--connections-max: at least 1 is needed");
+        Ok(())
+    }
+
+    fn check_websocket(&self) -> Result<()> {
+        for (option, Span(span)) in [
+            ("--websocket-ping-interval", self.websocket_ping_interval),
+            ("--websocket-idle-timeout", self.websocket_idle_timeout),
+        ] {
+            ensure!(span >= WEBSOCKET_SPAN_MIN, "{option}: at least 1s is needed");
+        }
+        ensure!(self.websocket_in_flight_max > 0, "--websocket-in-flight-max: at least 1 is needed");
+        for origin in self.websocket_origins.iter().flatten() {
+            // As a browser spells it: no path, no slash at the end.
+            let host = origin.split_once("://").map(|(_, host)| host);
+            let is_one = origin == "null" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+            ensure!(is_one, "--websocket-origins: {origin:?} is none: https://app.example.com is one");
+        }
         Ok(())
     }
 }

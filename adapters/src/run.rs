@@ -13,7 +13,7 @@ use tidegate_daemon::listen::ListenLimits;
 use tidegate_memory::{MemoryRetained, RetainedLimits};
 
 use crate::faces::{Certificates, Faces, open};
-use crate::options::Options;
+use crate::options::{Options, Spoken};
 use crate::{broker, grants};
 
 /// The condition that a table is in force.
@@ -39,7 +39,7 @@ impl<T, E: Into<anyhow::Error>> Ends<T> for Result<T, E> {
 }
 
 /// Runs until told to end.
-pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
+pub(crate) async fn run(options: &Options, spoken: Spoken) -> Result<(), Failure> {
     let mut registry = Registry::with_prefix("tidegate");
     let readiness = Readiness::new();
     readiness.set(GRANTS_LOADED, false);
@@ -69,7 +69,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     let drain = Drain::new();
     drain.on_signals().context("signals").or_end(Exit::Bug)?;
     let admin = open("--admin", options.process.admin).or_end(Exit::Unavailable)?;
-    let ports = faces.bind(options, certificates).or_end(Exit::Unavailable)?;
+    let ports = faces.bind(options, spoken, certificates).or_end(Exit::Unavailable)?;
 
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, readiness.clone(), registry, drain.clone()));

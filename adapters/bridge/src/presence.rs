@@ -32,9 +32,17 @@ impl Presence {
     /// Waits until its key is gone, its key's time is over, or its Thing is disabled. Nothing is lost when the future is
     /// dropped.
     pub async fn revoked(&mut self) {
+        self.lost(|_| true).await;
+    }
+
+    /// The same, or until it has not all that it needs any more: each new table is asked.
+    pub async fn lost(&mut self, has_all: impl Fn(&Principal) -> bool) {
         loop {
             let Ok(principal) = self.grants.table().refresh(&self.principal, self.clock.now()) else { return };
             self.principal = principal;
+            if !has_all(&self.principal) {
+                return;
+            }
             tokio::select! {
                 changed = self.changes.changed() => if changed.is_err() { return },
                 () = key_ended(&self.principal, self.clock.now()) => {}

@@ -16,7 +16,7 @@ const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST");
 
 /// Why a request is answered with an error: a refusal, or what only HTTP knows.
 #[derive(Debug)]
-pub(crate) enum Problem {
+pub enum Problem {
     /// A row of the outcome table.
     Refused(Refusal),
     /// A method that a channel's path does not have.
@@ -31,6 +31,12 @@ pub(crate) enum Problem {
     Slow,
     /// The body broke off.
     Incomplete,
+    /// What is there can only be asked for by a WebSocket handshake, of the version that is spoken.
+    UpgradeRequired,
+    /// A WebSocket handshake that is none; the text says why.
+    BadHandshake(&'static str),
+    /// A page of that origin may not speak to this server.
+    ForeignOrigin,
 }
 
 impl From<Refusal> for Problem {
@@ -75,12 +81,23 @@ impl Problem {
             Self::BadQuery(why) => (StatusCode::BAD_REQUEST, None, "bad-query", (*why).to_owned()),
             Self::Slow => (StatusCode::REQUEST_TIMEOUT, None, "slow-request", "the body did not come in time".into()),
             Self::Incomplete => (StatusCode::BAD_REQUEST, None, "incomplete-request", "the body broke off".into()),
+            Self::UpgradeRequired => (
+                StatusCode::UPGRADE_REQUIRED,
+                None,
+                "upgrade-required",
+                "a WebSocket handshake of version 13 is needed here".into(),
+            ),
+            Self::BadHandshake(why) => (StatusCode::BAD_REQUEST, None, "bad-handshake", (*why).to_owned()),
+            Self::ForeignOrigin => {
+                (StatusCode::FORBIDDEN, None, "foreign-origin", "pages of this origin are not admitted".into())
+            }
         }
     }
 
     /// The answer, with the headers that its status asks for.
     //= RFC9457 3
-    pub(crate) fn answer(&self) -> Response<Body> {
+    #[must_use]
+    pub fn answer(&self) -> Response<Body> {
         let (status, retry_after, ..) = self.parts();
         let mut response = Response::new(Body::from(self.json()));
         *response.status_mut() = status;
@@ -97,6 +114,13 @@ impl Problem {
         //= RFC9110 15.5.6
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(header::ALLOW, ALLOW);
+        }
+        //= RFC9110 15.5.22
+        //= RFC6455 4.4
+        if status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         response
     }

@@ -14,14 +14,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// What a request shows. Not `Debug`: it holds a key.
-pub(crate) struct Shown {
+pub struct Shown {
     thing: Option<String>,
     key: Vec<u8>,
 }
 
 impl Shown {
     /// Reads `Authorization: <key>`, `Thing <key>`, `Bearer <key>` or Basic, else `?authorization=<key>`.
-    pub(crate) fn read(headers: &HeaderMap, query: Option<&str>) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when none of them is there, or more than one that differ.
+    pub fn read(headers: &HeaderMap, query: Option<&str>) -> Result<Self, Refusal> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => Self::of_header(value.as_bytes()).ok_or(Refusal::Unauthenticated),
@@ -56,7 +59,9 @@ impl Shown {
         Some(Self { thing: Some(user).filter(|user| !user.is_empty()), key: decoded[colon + 1..].to_vec() })
     }
 
-    pub(crate) fn credential(&self) -> Credential<'_> {
+    /// What it proves, if the table knows it.
+    #[must_use]
+    pub fn credential(&self) -> Credential<'_> {
         match &self.thing {
             Some(thing) => Credential::ThingKey { thing, key: &self.key },
             None => Credential::Key(&self.key),

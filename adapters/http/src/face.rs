@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Request, Response, Version, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -18,12 +18,14 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use tidegate_bridge::{Bridge, DeparturePace, Departures};
+use tidegate_bridge::{BoxFuture, Bridge, DeparturePace, Departures};
 use tidegate_model::{Refusal, TopicFilter, TopicLimits};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{self, Problem};
+use crate::lent::Lent;
+use crate::upgrade::{Received, Routes, Switch, Upgrade};
 
 /// The prefix that an ingress would strip.
 const PREFIX: &str = "/http";
@@ -84,6 +86,14 @@ struct UnreadableLabels {
     reason: &'static str,
 }
 
+/// A connection, as its requests see it.
+struct Line {
+    routes: Routes,
+    received: Received,
+    /// What is done with it when it is HTTP's no more.
+    session: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
 /// Serves devices over HTTP/1.1 and HTTP/2.
 pub struct HttpFace {
     pub(crate) bridge: Arc<Bridge>,
@@ -117,8 +127,28 @@ impl HttpFace {
         Arc::clone(&self.departures)
     }
 
-    /// Serves one connection until either side ends it.
-    pub async fn serve_connection<Io>(self: Arc<Self>, io: Io)
+    /// Serves one connection until either side ends it, also when it has become another protocol's.
+    pub async fn serve_connection<Io>(self: Arc<Self>, io: Io, routes: Routes)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let received = Received::default();
+        let (io, back) = Lent::new(io, received.clone());
+        let line = Arc::new(Line { routes, received, session: Mutex::default() });
+        // What only requests need is given back before a session, which may be long.
+        Box::pin(self.exchange(io, Arc::clone(&line))).await;
+        let session = line.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(line);
+        let Some(session) = session else { return };
+        session.await;
+        // Without this, a reset could overtake the last words of the session.
+        if let Ok(mut io) = back.await {
+            let _ = io.shutdown().await;
+        }
+    }
+
+    /// Answers requests until either side ends that, or the connection is to become another protocol's.
+    async fn exchange<Io>(self: Arc<Self>, io: Io, line: Arc<Line>)
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -126,11 +156,11 @@ impl HttpFace {
         let service = service_fn(|request: Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);
             is_http2.store(request.version() >= Version::HTTP_2, Ordering::Relaxed);
-            let face = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(face.respond(request.map(Body::new)).await) }
+            let (face, line) = (Arc::clone(&self), Arc::clone(&line));
+            async move { Ok::<_, Infallible>(face.respond(request.map(Body::new), &line).await) }
         });
         let builder = self.protocol();
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
         let mut draining = self.departures.subscribe();
         // Which protocol is spoken shows only with the first bytes, and nobody else waits for those with a clock.
         let mut silent = pin!(tokio::time::sleep(self.limits.head_read_max));
@@ -204,28 +234,38 @@ impl HttpFace {
         builder
     }
 
-    async fn respond(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+    async fn respond(self: Arc<Self>, request: Request<Body>, line: &Line) -> Response<Body> {
         let (head, mut body) = request.into_parts();
-        let path = stripped(head.uri.path());
-        let response = match head.method {
+        let response = match line.routes.upgrade_of(&head) {
             _ if !names_one_host(&head) => Err(Problem::BadHost),
-            Method::POST => self.publish(path, &head, &mut body).await,
-            Method::GET | Method::HEAD => self.subscribe(path, &head).await,
-            _ => match TopicFilter::parse_path(path, &self.limits.topic) {
-                Err(Refusal::UnknownPath) => Err(Refusal::UnknownPath.into()),
-                _ if head.method == Method::OPTIONS => Ok(answer::options()),
-                _ => Err(Problem::MethodNotAllowed),
-            },
+            Some(taker) => hand_over(&**taker, &head, line).await,
+            None if line.routes.requests => self.answer(&head, &mut body).await,
+            None => Err(Refusal::UnknownPath.into()),
         };
         let mut response = response.unwrap_or_else(|problem| problem.answer());
         //= RFC9112 9.6
         let is_last = self.departures.subscribe().borrow().is_some();
-        if head.version < Version::HTTP_2 && (!self.discarded(&head, body).await || is_last) {
+        let stays_http = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if stays_http && head.version < Version::HTTP_2 && (!self.discarded(&head, body).await || is_last) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let labels = RequestLabels { method: known_method(&head.method), status: response.status().as_u16() };
         self.requests.get_or_create(&labels).inc();
         response
+    }
+
+    /// Answers a request that asks for nothing but HTTP.
+    async fn answer(self: &Arc<Self>, head: &Parts, body: &mut Body) -> Result<Response<Body>, Problem> {
+        let path = stripped(head.uri.path());
+        match head.method {
+            Method::POST => self.publish(path, head, body).await,
+            Method::GET | Method::HEAD => self.subscribe(path, head).await,
+            _ => match TopicFilter::parse_path(path, &self.limits.topic) {
+                Err(Refusal::UnknownPath) => Err(Refusal::UnknownPath.into()),
+                _ if head.method == Method::OPTIONS => Ok(answer::options()),
+                _ => Err(Problem::MethodNotAllowed),
+            },
+        }
     }
 
     /// Reads what is left of a body and throws it away, where that is little and the client does not wait to be asked
@@ -264,6 +304,15 @@ impl HttpFace {
         }
         Ok(())
     }
+}
+
+/// Has a request answered by who takes its connection over.
+async fn hand_over(taker: &dyn Upgrade, head: &Parts, line: &Line) -> Result<Response<Body>, Problem> {
+    let mut asked = head.clone();
+    asked.extensions.insert(line.received.clone());
+    let Switch { response, session } = taker.upgrade(asked).await?;
+    *line.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    Ok(response)
 }
 
 /// Whether an HTTP/1.1 request says, once, what host it is for.

@@ -13,10 +13,13 @@ const EXPIRY_SECONDS_MAX: u32 = u32::MAX / 1_000;
 
 /// A parameter was given more than once, with different values.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ambiguous;
+pub struct Ambiguous;
 
 /// The value of `name`, decoded to bytes.
-pub(crate) fn value<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow<'a, [u8]>>, Ambiguous> {
+///
+/// # Errors
+/// [`Ambiguous`].
+pub fn value<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow<'a, [u8]>>, Ambiguous> {
     let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let named = pairs.filter(|(key, _)| percent_decode_str(key).eq(name.bytes()));
     let mut values = named.map(|(_, value)| Cow::from(percent_decode_str(value)));
@@ -24,7 +27,11 @@ pub(crate) fn value<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow
     if values.all(|other| Some(&other) == first.as_ref()) { Ok(first) } else { Err(Ambiguous) }
 }
 
-fn once<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow<'a, [u8]>>, Problem> {
+/// The same, for who answers a request.
+///
+/// # Errors
+/// [`Problem::BadQuery`].
+pub fn once<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow<'a, [u8]>>, Problem> {
     value(query, name).map_err(|Ambiguous| Problem::BadQuery("a parameter is given twice, with different values"))
 }
 

@@ -119,7 +119,7 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     ("tidegate-mqtt", &["tidegate-bridge", "tidegate-model", "tidegate-mqtt-proto"]),
     ("tidegate-mqtt-proto", &[]),
     ("tidegate-model", &[]),
@@ -130,6 +130,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
     ("tidegate-memory", &["tidegate-bridge", "tidegate-model"]),
     ("tidegate-amqp", &["tidegate-bridge", "tidegate-model"]),
     ("tidegate-http", &["tidegate-bridge", "tidegate-model"]),
+    ("tidegate-ws", &["tidegate-bridge", "tidegate-http", "tidegate-model", "tidegate-mqtt"]),
     ("tidegate-daemon", &[]),
     ("tidegate-client", &["tidegate-model"]),
     ("tidegate-api", &[]),
@@ -152,6 +153,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
             "tidegate-http",
             "tidegate-mqtt",
             "tidegate-mqtt-proto",
+            "tidegate-ws",
             "tidegate-daemon",
             "tidegate-grants-client",
             "tidegate-manifests",
@@ -164,7 +166,7 @@ const FOR_FEW: [(&str, &[&str]); 6] = [
     ("lapin", &["tidegate-amqp"]),
     ("kube", &["tidegate-api", "tidegate-runtime"]),
     ("k8s-openapi", &["tidegate-api", "tidegate-plan", "tidegate-runtime"]),
-    ("axum", &["tidegate-http", "tidegate-daemon", "tidegate-runtime"]),
+    ("axum", &["tidegate-http", "tidegate-ws", "tidegate-daemon", "tidegate-runtime"]),
     ("reqwest", &["tidegate-client", "tidegate-grants-client", "tidegate-runtime"]),
     ("rumqttc", &["tidegate-client"]),
 ];

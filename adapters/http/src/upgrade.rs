@@ -1,0 +1,74 @@
+//! Requests for another protocol: who takes them, and what becomes of their connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response, header};
+use tidegate_bridge::BoxFuture;
+
+use crate::answer::Problem;
+
+/// Takes connections over, by requests that ask for it.
+pub trait Upgrade: Send + Sync + 'static {
+    /// Whether a path is for this alone, also where a request asks for nothing else.
+    fn owns(&self, path: &str) -> bool;
+
+    /// Answers a request that is its own, or that asks for a WebSocket. The head holds a [`Received`].
+    ///
+    /// # Errors
+    /// [`Problem`], which is the answer.
+    fn upgrade(&self, head: Parts) -> BoxFuture<'_, Result<Switch, Problem>>;
+}
+
+/// A connection that is to be taken over.
+pub struct Switch {
+    /// The answer to the request.
+    pub response: Response<Body>,
+    /// What is done with the connection once the answer is out; the connection ends after it.
+    pub session: BoxFuture<'static, ()>,
+}
+
+/// What is served on a connection.
+#[derive(Clone)]
+pub struct Routes {
+    /// Whether requests are answered that ask for nothing but HTTP.
+    pub requests: bool,
+    /// Who takes the others.
+    pub upgrade: Option<Arc<dyn Upgrade>>,
+}
+
+impl Routes {
+    /// Who is to answer this request, if it is not HTTP itself.
+    pub(crate) fn upgrade_of(&self, head: &Parts) -> Option<&Arc<dyn Upgrade>> {
+        let path = head.uri.path();
+        let is_plain = path.starts_with(concat!("/http", "/"));
+        self.upgrade.as_ref().filter(|upgrade| {
+            upgrade.owns(path) || (!is_plain && (!self.requests || asks_for_websocket(&head.headers)))
+        })
+    }
+}
+
+/// Whether `websocket` is among what a request would rather speak.
+//= RFC9110 7.8
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
+/// Bytes that a connection has brought so far: a peer that sends a long message slowly is not silent.
+#[derive(Clone, Debug, Default)]
+pub struct Received(Arc<AtomicUsize>);
+
+impl Received {
+    /// How many there are, wrapping around.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

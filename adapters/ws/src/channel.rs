@@ -1,0 +1,501 @@
+//! A socket on a channel: frames are published in their order, and what the channel brings goes out as frames.
+//!
+//! One task owns the socket and takes one closed set of events. Nothing waits for a peer that does not read.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, Utf8Bytes};
+use bytes::Bytes;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use tidegate_bridge::{BoxFuture, Delivery, Draft, Presence, Subscription, SubscriptionEnd, SubscriptionEvent};
+use tidegate_http::Received;
+use tidegate_model::{ContentType, Permit, Principal, Protocol, QoS, Refusal, Subtopic, Topic, TopicFilter};
+use tokio::time::Instant;
+
+use crate::WsFace;
+use crate::close::Close;
+use crate::envelope::{self, Frame, FrameId, Malformed};
+use crate::identity::MessageIds;
+use crate::metrics::Counted;
+use crate::socket::{Incoming, Socket, Stopped};
+
+/// Messages and answers that are taken before they are written.
+const BATCH_MAX: usize = 64;
+
+/// How client and server speak.
+pub(crate) enum Speech {
+    /// A frame is a payload, and has no answer.
+    Plain {
+        /// The content type of the handshake; the channel's where absent.
+        content_type: Option<String>,
+    },
+    /// A frame is an envelope, and is answered: `tidegate.v1`.
+    Answered,
+}
+
+/// What a socket was opened for.
+pub(crate) struct Rights {
+    pub(crate) filter: TopicFilter,
+    /// Where frames go that name no other place; or why that is none to publish on.
+    pub(crate) topic: Result<Topic, Refusal>,
+    pub(crate) publishes: bool,
+    pub(crate) subscribes: bool,
+}
+
+/// What became of a frame.
+enum Outcome {
+    /// The broker has it, or why it has not.
+    Published(Result<(), Refusal>),
+    /// It could not be read; the text says why.
+    Malformed(&'static str),
+}
+
+struct Settled {
+    /// What the client calls it; null on a plain socket.
+    id: FrameId,
+    payload_bytes: usize,
+    outcome: Outcome,
+}
+
+/// What is waited for.
+enum Event {
+    /// The process ends, and it is this socket's turn.
+    Departure,
+    /// What it was opened for is withdrawn.
+    Lost,
+    Settled(Settled),
+    Tick,
+    Came(Result<Incoming, Stopped>),
+    Told(SubscriptionEvent),
+}
+
+/// How a socket ends.
+enum End {
+    /// The server closes it.
+    Close(Close),
+    /// The peer cannot be understood any more.
+    Fail(Close),
+    /// The peer closed, and all that it sent is accepted.
+    Part,
+    /// The connection is gone, or the peer closed and is not to believe that all is well.
+    Gone,
+}
+
+/// What there is to do before the end.
+enum Phase {
+    Open,
+    /// Frames under way are settled first.
+    Closing(Close),
+    /// The same, where the peer wants to leave.
+    Parting,
+}
+
+pub(crate) struct Channel {
+    face: Arc<WsFace>,
+    socket: Socket,
+    received: Received,
+    speech: Speech,
+    rights: Rights,
+    presence: Presence,
+    subscription: Option<Subscription>,
+    ids: MessageIds,
+    in_flight: FuturesOrdered<BoxFuture<'static, Settled>>,
+    in_flight_bytes: usize,
+    /// Whether a frame was refused after which nothing is read.
+    is_refused: bool,
+    phase: Phase,
+    heard: Heard,
+    _counted: Counted,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the face is a driver: it has the clock of its sockets")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// When something was heard of a peer, and when it was asked.
+struct Heard {
+    at: Instant,
+    asked_at: Instant,
+    /// What had come by then.
+    bytes: usize,
+}
+
+/// What a socket stands on.
+pub(crate) struct Opened {
+    pub(crate) socket: Socket,
+    pub(crate) received: Received,
+    pub(crate) speech: Speech,
+    pub(crate) rights: Rights,
+    pub(crate) presence: Presence,
+    pub(crate) subscription: Option<Subscription>,
+}
+
+impl Channel {
+    pub(crate) fn new(face: Arc<WsFace>, opened: Opened) -> Box<Self> {
+        let Opened { socket, received, speech, rights, presence, subscription } = opened;
+        let counted = face.metrics.connection(match speech {
+            Speech::Plain { .. } => "plain",
+            Speech::Answered => "tidegate.v1",
+        });
+        let heard = Heard { at: now(), asked_at: now(), bytes: received.bytes() };
+        Box::new(Self {
+            face,
+            socket,
+            received,
+            speech,
+            rights,
+            presence,
+            subscription,
+            ids: MessageIds::new(),
+            in_flight: FuturesOrdered::new(),
+            in_flight_bytes: 0,
+            is_refused: false,
+            phase: Phase::Open,
+            heard,
+            _counted: counted,
+        })
+    }
+
+    pub(crate) async fn run(mut self: Box<Self>) {
+        let end = self.serve().await;
+        // Its future is large, and as long as the socket is open, nobody needs it.
+        Box::pin(self.leave(end)).await;
+    }
+
+    /// Says why it ends, and sees to it that what is under way gets to the broker.
+    async fn leave(self: Box<Self>, end: End) {
+        let Self { face, socket, mut in_flight, subscription, .. } = *self;
+        drop(subscription);
+        if let End::Close(close) | End::Fail(close) = &end {
+            face.metrics.closed(close.code);
+        }
+        let last_words = async {
+            match end {
+                End::Close(close) => socket.close(&close, true).await,
+                End::Fail(close) => socket.close(&close, false).await,
+                End::Part => socket.part().await,
+                End::Gone => drop(socket),
+            }
+        };
+        let settle = async { while in_flight.next().await.is_some() {} };
+        tokio::join!(last_words, settle);
+    }
+
+    async fn serve(&mut self) -> End {
+        let face = Arc::clone(&self.face);
+        let mut leaving = pin!(departure(&face).fuse());
+        let mut tick = pin!(tokio::time::sleep_until(self.next_tick()));
+        if matches!(self.speech, Speech::Answered) {
+            let ready = envelope::ready(self.rights.publishes, self.rights.subscribes);
+            if self.socket.say(ready).is_err() {
+                return End::Gone;
+            }
+        }
+        loop {
+            if self.in_flight.is_empty() {
+                match &self.phase {
+                    Phase::Open => {}
+                    Phase::Closing(close) => return End::Close(close.clone()),
+                    Phase::Parting => return End::Part,
+                }
+            }
+            let is_open = matches!(self.phase, Phase::Open);
+            let reads = self.reads();
+            let takes = is_open && self.socket.is_flushed();
+            // To write anything would answer the close frame of a peer that parts.
+            let is_parting = matches!(self.phase, Phase::Parting);
+            let Self { face, socket, rights, presence, subscription, in_flight, .. } = self;
+            let event = tokio::select! {
+                biased;
+                () = &mut leaving => Event::Departure,
+                () = presence.lost(|principal| rights.stand(face, principal)) => Event::Lost,
+                Some(settled) = in_flight.next(), if !in_flight.is_empty() => Event::Settled(settled),
+                () = &mut tick => Event::Tick,
+                came = socket.next(reads), if !is_parting => Event::Came(came),
+                told = told(subscription), if takes => Event::Told(told),
+            };
+            if matches!(event, Event::Tick) {
+                if let Some(end) = self.look_after(reads) {
+                    return end;
+                }
+                tick.as_mut().reset(self.next_tick());
+            } else if let Some(end) = self.handle(event).or_else(|| self.take_more()) {
+                return end;
+            }
+        }
+    }
+
+    /// Whether more is to be read: neither what waits for the broker nor what waits for the peer is without bounds.
+    fn reads(&self) -> bool {
+        let limits = &self.face.limits;
+        let has_room = self.in_flight.len() < limits.in_flight_max && self.in_flight_bytes < limits.in_flight_bytes_max;
+        let can_answer = self.socket.is_flushed() || matches!(self.speech, Speech::Plain { .. });
+        has_room && can_answer && !self.is_refused && matches!(self.phase, Phase::Open)
+    }
+
+    fn next_tick(&self) -> Instant {
+        let limits = &self.face.limits;
+        (self.heard.asked_at + limits.ping_interval).min(self.heard.at + limits.idle_max)
+    }
+
+    /// Asks the peer for a sign of life when it is time, and gives it up when there was none.
+    fn look_after(&mut self, reads: bool) -> Option<End> {
+        let (now, bytes) = (now(), self.received.bytes());
+        // Whoever is not even read cannot be said to be silent.
+        if bytes != self.heard.bytes || !reads {
+            self.heard.at = now;
+            self.heard.bytes = bytes;
+        }
+        if now >= self.heard.at + self.face.limits.idle_max {
+            return Some(End::Close(Close::silent()));
+        }
+        if now >= self.heard.asked_at + self.face.limits.ping_interval {
+            self.heard.asked_at = now;
+            if self.socket.is_flushed() && matches!(self.phase, Phase::Open) {
+                return self.say(Message::Ping(Bytes::new()));
+            }
+        }
+        None
+    }
+
+    fn handle(&mut self, event: Event) -> Option<End> {
+        match event {
+            Event::Departure => self.close_after(Close::from(&Refusal::ShuttingDown)),
+            Event::Lost => Some(End::Close(Close::from(&Refusal::Revoked))),
+            Event::Settled(settled) => self.settle(settled),
+            Event::Tick => None,
+            Event::Came(came) => self.take_in(came),
+            Event::Told(told) => self.hear(told),
+        }
+    }
+
+    /// Takes what else is there by now, so that it is written in one go.
+    fn take_more(&mut self) -> Option<End> {
+        for _ in 0..BATCH_MAX {
+            let Some(Some(settled)) = self.in_flight.next().now_or_never() else { break };
+            if let Some(end) = self.settle(settled) {
+                return Some(end);
+            }
+        }
+        for _ in 0..BATCH_MAX {
+            if !matches!(self.phase, Phase::Open) || !self.socket.has_room() {
+                break;
+            }
+            let Some(told) = told(&mut self.subscription).now_or_never() else { break };
+            if let Some(end) = self.hear(told) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    /// Ends it with these words when what is under way is settled, unless it ends already.
+    fn close_after(&mut self, close: Close) -> Option<End> {
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Closing(close);
+        }
+        None
+    }
+
+    fn take_in(&mut self, came: Result<Incoming, Stopped>) -> Option<End> {
+        let came = match came {
+            Ok(came) => came,
+            Err(Stopped::Gone) => return Some(End::Gone),
+            Err(Stopped::Wrong(close)) => return Some(End::Fail(close)),
+        };
+        if !matches!(came, Incoming::Flushed) {
+            self.heard.at = now();
+        }
+        match came {
+            Incoming::Text(text) if matches!(self.speech, Speech::Answered) => self.take_frame(text.as_str()),
+            Incoming::Text(text) => self.take_payload(text.into()),
+            Incoming::Binary(_) if matches!(self.speech, Speech::Answered) => {
+                self.settled(FrameId::Null, Outcome::Malformed("frames are text here"));
+            }
+            Incoming::Binary(bytes) => self.take_payload(bytes),
+            Incoming::Closing => self.phase = Phase::Parting,
+            Incoming::Alive | Incoming::Flushed => {}
+        }
+        None
+    }
+
+    /// A frame whose fate is known already; its turn comes after those before it.
+    fn settled(&mut self, id: FrameId, outcome: Outcome) {
+        self.in_flight.push_back(std::future::ready(Settled { id, payload_bytes: 0, outcome }).boxed());
+    }
+
+    fn take_payload(&mut self, payload: Bytes) {
+        let Speech::Plain { content_type } = &self.speech else { return };
+        let frame = Frame {
+            id: FrameId::Null,
+            payload,
+            content_type: content_type.clone(),
+            subtopic: None,
+            qos: QoS::default(),
+            retain: false,
+            expiry: None,
+            extras: None,
+        };
+        self.publish(frame);
+    }
+
+    fn take_frame(&mut self, text: &str) {
+        match envelope::read(text) {
+            Ok(frame) => self.publish(frame),
+            Err(Malformed { id, why }) => self.settled(id, Outcome::Malformed(why)),
+        }
+    }
+
+    fn publish(&mut self, frame: Frame) {
+        let (id, payload_bytes) = (frame.id.clone(), frame.payload.len());
+        match self.prepare(frame) {
+            Ok((permit, draft)) => {
+                let (face, principal) = (Arc::clone(&self.face), self.presence.principal().clone());
+                self.in_flight_bytes += payload_bytes;
+                self.in_flight.push_back(Box::pin(async move {
+                    let published = face.bridge.publish(&principal, permit, draft).await;
+                    Settled { id, payload_bytes, outcome: Outcome::Published(published.map(drop)) }
+                }));
+            }
+            Err(refusal) => {
+                self.face.bridge.count_refused_publish(Protocol::WebSocket, &refusal);
+                // Nothing that a plain socket says after a frame that is refused is taken for accepted.
+                self.is_refused = matches!(self.speech, Speech::Plain { .. });
+                self.settled(id, Outcome::Published(Err(refusal)));
+            }
+        }
+    }
+
+    fn prepare(&mut self, frame: Frame) -> Result<(Permit, Draft), Refusal> {
+        let Frame { payload, content_type, subtopic, qos, retain, expiry, extras, .. } = frame;
+        let (face, principal) = (&self.face, self.presence.principal());
+        let topic = match subtopic {
+            None => self.rights.topic.clone()?,
+            Some(text) => {
+                let subtopic = Subtopic::parse_url(&text, &face.limits.topic)?;
+                Topic { channel: self.rights.filter.channel.clone(), subtopic }
+            }
+        };
+        let permit = face.bridge.permit(principal, topic)?;
+        let content_type = face.bridge.admit(&permit, content_type.as_deref(), Some(payload.len() as u64))?;
+        let draft = Draft {
+            id: self.ids.next(face.bridge.now()),
+            payload,
+            content_type,
+            protocol: Protocol::WebSocket,
+            qos,
+            retain,
+            expires_in: expiry.map(|seconds| Duration::from_secs(seconds.into())),
+            traceparent: None,
+            extras,
+        };
+        Ok((permit, draft))
+    }
+
+    fn settle(&mut self, settled: Settled) -> Option<End> {
+        let Settled { id, payload_bytes, outcome } = settled;
+        self.in_flight_bytes -= payload_bytes;
+        let is_parting = matches!(self.phase, Phase::Parting);
+        match (&self.speech, outcome) {
+            (Speech::Plain { .. }, Outcome::Published(Ok(()))) => None,
+            // Without an answer to its close frame it knows that not all is well.
+            (Speech::Plain { .. }, Outcome::Published(Err(_))) if is_parting => Some(End::Gone),
+            (Speech::Plain { .. }, Outcome::Published(Err(refusal))) => self.close_after(Close::from(&refusal)),
+            // Who leaves before the answer knows that there was none.
+            (_, _) if is_parting => None,
+            (_, Outcome::Published(Ok(()))) => self.say(envelope::accepted(&id)),
+            (_, Outcome::Published(Err(refusal))) => self.say(envelope::refused(&id, &refusal)),
+            (_, Outcome::Malformed(why)) => self.say(envelope::malformed(&Malformed { id, why })),
+        }
+    }
+
+    fn hear(&mut self, told: SubscriptionEvent) -> Option<End> {
+        let is_plain = matches!(self.speech, Speech::Plain { .. });
+        match told {
+            SubscriptionEvent::Delivery(delivery) if self.ids.made(&delivery.message.id) => None,
+            SubscriptionEvent::Delivery(delivery) if is_plain => self.say(plain(&delivery)),
+            SubscriptionEvent::Delivery(delivery) => {
+                let message = envelope::message(&delivery, self.face.bridge.now());
+                self.say(message)
+            }
+            SubscriptionEvent::Gap if is_plain => self.close_after(Close::gap()),
+            SubscriptionEvent::Gap => self.say(envelope::gap()),
+            SubscriptionEvent::Ended(SubscriptionEnd::Revoked) => Some(End::Close(Close::from(&Refusal::Revoked))),
+            SubscriptionEvent::Ended(SubscriptionEnd::Overrun) => self.close_after(Close::overrun()),
+        }
+    }
+
+    fn say(&mut self, message: Message) -> Option<End> {
+        self.socket.say(message).is_err().then_some(End::Gone)
+    }
+}
+
+impl Rights {
+    /// Whether all that the socket was opened for still stands.
+    fn stand(&self, face: &WsFace, principal: &Principal) -> bool {
+        let publishes = || {
+            let permit = self.topic.clone().and_then(|topic| face.bridge.permit(principal, topic));
+            permit.is_ok()
+        };
+        (!self.publishes || publishes())
+            && (!self.subscribes || face.bridge.may_subscribe(principal, self.filter.clone()).is_ok())
+    }
+}
+
+/// Waits until the process ends and it is this socket's turn.
+async fn departure(face: &WsFace) {
+    tokio::time::sleep(face.departures.turn_of_one().await).await;
+}
+
+/// Waits for what the subscription tells; for ever where there is none.
+async fn told(subscription: &mut Option<Subscription>) -> SubscriptionEvent {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A message as a plain socket gets it: as text where it is text.
+fn plain(delivery: &Delivery) -> Message {
+    let message = &delivery.message;
+    let payload = message.payload.clone();
+    if !is_text(&message.content_type) {
+        return Message::Binary(payload);
+    }
+    match Utf8Bytes::try_from(payload) {
+        Ok(text) => Message::Text(text),
+        Err(_) => Message::Binary(message.payload.clone()),
+    }
+}
+
+/// Whether a content type is one of text.
+fn is_text(content_type: &ContentType) -> bool {
+    let essence = content_type.essence();
+    let ends = |end: &str| essence.len() >= end.len() && essence[essence.len() - end.len()..].eq_ignore_ascii_case(end);
+    let begins = |begin: &str| essence.get(..begin.len()).is_some_and(|start| start.eq_ignore_ascii_case(begin));
+    begins("text/") || ["/json", "+json", "/xml", "+xml"].into_iter().any(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_text_leaves_as_text() {
+        let check = |content_type: &str, expected: bool| {
+            assert_eq!(is_text(&ContentType::parse(content_type).unwrap()), expected, "{content_type}");
+        };
+        check("application/senml+json", true);
+        check("Application/JSON; charset=utf-8", true);
+        check("text/plain", true);
+        check("application/xml", true);
+        check("application/senml+cbor", false);
+        check("application/octet-stream", false);
+        check("application/jsonl", false);
+        check("x/y", false);
+    }
+}

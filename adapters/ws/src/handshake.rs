@@ -1,0 +1,224 @@
+//! From a request to a socket: what is refused before there is one.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tidegate_bridge::BoxFuture;
+use tidegate_http::{Problem, Received, Shown, Switch, Upgrade, query};
+use tidegate_model::{Protocol, Refusal, Topic, TopicFilter};
+use tokio::sync::oneshot;
+
+use crate::channel::{Channel, Opened, Rights, Speech};
+use crate::socket::Socket;
+use crate::{WsFace, mqtt};
+
+/// The prefix that an ingress would strip.
+const PREFIX: &str = "/ws";
+/// Where MQTT is spoken.
+const MQTT_PATH: &str = "/mqtt";
+/// The subprotocols of MQTT, in the order of preference.
+const MQTT_PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+/// The subprotocol in which each frame is answered.
+const ANSWERED: &str = "tidegate.v1";
+/// What is read at once, in bytes: the buffer that each socket has for as long as it is open.
+const READ_BYTES: usize = 2_048;
+/// What is gathered before it is written, in bytes.
+const WRITE_BYTES: usize = 16 * 1_024;
+/// Bytes of a message on a socket that may publish nothing.
+const MESSAGE_BYTES_MAX: usize = 1_024 * 1_024;
+/// What an envelope has beside its payload, in bytes.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1_024;
+
+/// The sockets that one listener has.
+#[derive(Clone)]
+pub struct Sockets {
+    /// Whose they are.
+    pub face: Arc<WsFace>,
+    /// Whether there are sockets on channels, and not those of MQTT alone.
+    pub channels: bool,
+}
+
+impl Upgrade for Sockets {
+    fn owns(&self, path: &str) -> bool {
+        path == MQTT_PATH || path.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    fn upgrade(&self, head: Parts) -> BoxFuture<'_, Result<Switch, Problem>> {
+        let path = head.uri.path();
+        let path = path.strip_prefix(PREFIX).filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned();
+        Box::pin(async move {
+            if path == MQTT_PATH {
+                return self.face.speak_mqtt(head).await;
+            }
+            if !self.channels {
+                return Err(Refusal::UnknownPath.into());
+            }
+            Arc::clone(&self.face).open(&path, head).await
+        })
+    }
+}
+
+impl WsFace {
+    /// Opens a socket on a channel.
+    async fn open(self: Arc<Self>, path: &str, head: Parts) -> Result<Switch, Problem> {
+        let filter = TopicFilter::parse_path(path, &self.limits.topic)?;
+        let (query, received) = (head.uri.query().map(str::to_owned), head.extensions.get().cloned());
+        let received: Received = received.unwrap_or_default();
+        let shown = Shown::read(&head.headers, query.as_deref());
+        let content_type = content_type(&head.headers, query.as_deref())?;
+        let handshake = self.handshake(head).await?;
+        let principal = self.bridge.authenticate(&shown?.credential()).await?;
+
+        // A path with wildcards is none to publish on.
+        let topic = Topic::parse_path(path, &self.limits.topic);
+        let permit = topic.clone().and_then(|topic| self.bridge.permit(&principal, topic));
+        let publishes = permit.is_ok();
+        let subscription = match self.bridge.may_subscribe(&principal, filter.clone()) {
+            Err(Refusal::Forbidden) if publishes => None,
+            Ok(()) | Err(_) => Some(self.bridge.subscribe(&principal, filter.clone(), Protocol::WebSocket).await?),
+        };
+        let payload_bytes_max = permit.map_or(MESSAGE_BYTES_MAX, |permit| permit.payload().bytes_max as usize);
+        let (handshake, is_answered) = handshake.choose(&[ANSWERED]);
+        let (speech, bytes_max) = if is_answered {
+            // A payload may be in base64, or have each of its quotes escaped.
+            (Speech::Answered, payload_bytes_max.saturating_mul(2).saturating_add(ENVELOPE_BYTES_MAX))
+        } else {
+            (Speech::Plain { content_type }, payload_bytes_max)
+        };
+        let (response, socket) = handshake.accept(bytes_max);
+        let session = Box::pin(async move {
+            let Some(socket) = socket.await else { return };
+            let rights = Rights { filter, topic, publishes, subscribes: subscription.is_some() };
+            let presence = self.bridge.presence(principal);
+            let opened = Opened { socket, received, speech, rights, presence, subscription };
+            Channel::new(self, opened).run().await;
+        });
+        Ok(Switch { response, session })
+    }
+
+    /// Has MQTT spoken on a socket.
+    async fn speak_mqtt(self: &Arc<Self>, head: Parts) -> Result<Switch, Problem> {
+        let (handshake, is_offered) = self.handshake(head).await?.choose(&MQTT_PROTOCOLS);
+        if !is_offered {
+            return Err(Problem::BadHandshake("Sec-WebSocket-Protocol must offer mqtt or mqttv3.1"));
+        }
+        let (response, socket) = handshake.accept(self.limits.mqtt_message_bytes_max);
+        let face = Arc::clone(self);
+        let session = Box::pin(async move {
+            let Some(socket) = socket.await else { return };
+            let _counted = face.metrics.connection("mqtt");
+            Arc::clone(&face.mqtt).serve_connection(mqtt::Bytestream::new(socket)).await;
+        });
+        Ok(Switch { response, session })
+    }
+
+    /// What every socket asks of a request.
+    async fn handshake(&self, head: Parts) -> Result<Handshake, Problem> {
+        let origin = head.headers.get(header::ORIGIN);
+        if let (Some(admitted), Some(origin)) = (&self.limits.origins, origin)
+            && !origin.to_str().is_ok_and(|origin| admitted.contains(origin))
+        {
+            return Err(Problem::ForeignOrigin);
+        }
+        if self.departures.subscribe().borrow().is_some() {
+            return Err(Refusal::ShuttingDown.into());
+        }
+        Handshake::read(head).await
+    }
+}
+
+/// A request for a socket that is in order.
+pub struct Handshake {
+    upgrade: WebSocketUpgrade,
+    /// The subprotocols that the client offers, in its order.
+    offered: Vec<HeaderValue>,
+}
+
+impl Handshake {
+    /// Reads a request's.
+    ///
+    /// # Errors
+    /// [`Problem`] when it is none, or not of the version that is spoken.
+    //= RFC6455 4.2.1, 4.4
+    pub async fn read(mut head: Parts) -> Result<Self, Problem> {
+        let headers = &head.headers;
+        if head.version != Version::HTTP_11 || !names(headers, &header::UPGRADE, "websocket") {
+            return Err(Problem::UpgradeRequired);
+        }
+        if head.method != Method::GET {
+            return Err(Problem::BadHandshake("a WebSocket handshake is a GET"));
+        }
+        if !names(headers, &header::CONNECTION, "upgrade") {
+            return Err(Problem::BadHandshake("Connection must name the upgrade"));
+        }
+        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(Problem::UpgradeRequired);
+        }
+        let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+        let key = keys.next().and_then(|key| STANDARD.decode(key.as_bytes()).ok());
+        if key.is_none_or(|key| key.len() != 16) || keys.next().is_some() {
+            return Err(Problem::BadHandshake("Sec-WebSocket-Key is 16 bytes in base64"));
+        }
+        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let offered = offered.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let offered = offered.filter_map(|name| HeaderValue::from_bytes(name.trim_ascii()).ok()).collect();
+        let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await;
+        let upgrade = upgrade.map_err(|_| Problem::BadHandshake("this connection cannot be upgraded"))?;
+        Ok(Self { upgrade, offered })
+    }
+
+    /// Agrees on the first of these subprotocols that is offered, by our preference; whether there is one. One that is not
+    /// known is passed over.
+    //= RFC6455 4.2.2
+    #[must_use]
+    pub fn choose(mut self, known: &[&'static str]) -> (Self, bool) {
+        let chosen = known.iter().find(|known| self.offered.iter().any(|offered| offered == **known));
+        if let Some(chosen) = chosen {
+            self.upgrade.set_selected_protocol(HeaderValue::from_static(chosen));
+        }
+        (self, chosen.is_some())
+    }
+
+    /// The answer, and the socket once the answer is out, for messages of at most so many bytes. Nothing where the
+    /// connection has broken by then.
+    pub fn accept(self, bytes_max: usize) -> (Response<Body>, impl Future<Output = Option<Socket>> + Send + use<>) {
+        let (opened, socket) = oneshot::channel();
+        let upgrade = self
+            .upgrade
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(WRITE_BYTES)
+            .max_frame_size(bytes_max)
+            .max_message_size(bytes_max);
+        let response = upgrade.on_upgrade(async move |socket| {
+            // Whoever does not wait for it lets it go.
+            let _ = opened.send(socket);
+        });
+        (response, async move { socket.await.ok().map(Socket::new) })
+    }
+}
+
+/// Whether a header that lists words names this one.
+fn names(headers: &HeaderMap, name: &header::HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|named| named.trim().eq_ignore_ascii_case(word))
+}
+
+/// The content type of a plain socket's frames: the header's, or the query's.
+fn content_type(headers: &HeaderMap, query: Option<&str>) -> Result<Option<String>, Problem> {
+    const WRONG: Problem = Problem::BadQuery("one content type of text is needed");
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().map(|text| Some(text.to_owned())).map_err(|_| WRONG),
+        (Some(_), Some(_)) => Err(WRONG),
+        (None, _) => {
+            let asked = query::once(query, "content-type")?;
+            asked.map(|bytes| String::from_utf8(bytes.into_owned()).map_err(|_| WRONG)).transpose()
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! MQTT over WebSocket: messages of bytes as one stream of bytes, whatever their boundaries.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::extract::ws::{Message, close_code};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::close::Close;
+use crate::socket::{Incoming, Socket, Stopped};
+
+/// How far a stream has come to its end.
+enum Stage {
+    Open,
+    /// This is still to be said.
+    Closing(Close),
+    /// It was said, or the peer said so; it is still to get on its way.
+    Closed,
+    /// Nothing more is read.
+    Ended,
+}
+
+/// A socket as a stream of bytes.
+//= MQTT5 6.0.0-1, 6.0.0-2
+//= MQTT3 6.0.0-1, 6.0.0-2
+pub(crate) struct Bytestream {
+    socket: Socket,
+    /// What is left of the last message.
+    input: Bytes,
+    stage: Stage,
+}
+
+impl Bytestream {
+    pub(crate) const fn new(socket: Socket) -> Self {
+        Self { socket, input: Bytes::new(), stage: Stage::Open }
+    }
+
+    /// Says what is to be said before the end of what is read.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Stage::Closing(close) = &self.stage {
+            ready!(self.socket.poll_room(cx));
+            // A peer that is gone needs no words.
+            let _ = self.socket.say(Message::Close(Some(close.frame())));
+            self.stage = Stage::Closed;
+        }
+        if matches!(self.stage, Stage::Closed) {
+            let _ = ready!(self.socket.poll_flush(cx));
+            self.stage = Stage::Ended;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for Bytestream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.input.is_empty() {
+            if !matches!(self.stage, Stage::Open) {
+                ready!(self.poll_end(cx));
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.socket.poll(cx, true)) {
+                Ok(Incoming::Binary(bytes)) => self.input = bytes,
+                //= MQTT5 6.0.0-1
+                Ok(Incoming::Text(_)) => {
+                    self.stage = Stage::Closing(Close::new(close_code::UNSUPPORTED, "MQTT is spoken in binary frames"));
+                }
+                Ok(Incoming::Closing) => self.stage = Stage::Closed,
+                Ok(Incoming::Alive | Incoming::Flushed) => {}
+                Err(Stopped::Wrong(close)) => self.stage = Stage::Closing(close),
+                Err(Stopped::Gone) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            }
+        }
+        let bytes = self.input.len().min(buf.remaining());
+        buf.put_slice(&self.input[..bytes]);
+        self.input.advance(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Bytestream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if !matches!(self.stage, Stage::Open) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        ready!(self.socket.poll_room(cx));
+        let said = self.socket.say(Message::Binary(Bytes::copy_from_slice(buf)));
+        Poll::Ready(said.map(|()| buf.len()).map_err(|_gone| io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_flush(cx).map_err(|_gone| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Closes the socket; what the peer still sends can be read until it has closed too.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.stage, Stage::Open) {
+            ready!(self.socket.poll_room(cx));
+            let _ = self.socket.say(Message::Close(Some(Close::new(close_code::NORMAL, "").frame())));
+        }
+        self.poll_flush(cx)
+    }
+}
