@@ -105,7 +105,8 @@ where
         };
         let (tls, handshakes, serve, at_work) = (tls.clone(), Arc::clone(&handshakes), serve.clone(), drain.at_work());
         tokio::spawn(async move {
-            if let Some(stream) = agree(tcp, tls, &handshakes, limits.write_stall_max).await {
+            // Its future is large, and as long as the connection is there, nobody needs it.
+            if let Some(stream) = Box::pin(agree(tcp, tls, &handshakes, limits.write_stall_max)).await {
                 serve(stream, peer).await;
             }
             drop((slot, at_work));

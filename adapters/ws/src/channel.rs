@@ -42,6 +42,8 @@ pub(crate) struct Rights {
     /// Where frames go that name no other place; or why that is none to publish on.
     pub(crate) topic: Result<Topic, Refusal>,
     pub(crate) publishes: bool,
+    /// Bytes of a payload, as the channel admits them.
+    pub(crate) payload_bytes_max: u32,
     pub(crate) subscribes: bool,
 }
 
@@ -126,7 +128,6 @@ struct Heard {
 
 /// What a socket stands on.
 pub(crate) struct Opened {
-    pub(crate) socket: Socket,
     pub(crate) received: Received,
     pub(crate) speech: Speech,
     pub(crate) rights: Rights,
@@ -135,8 +136,8 @@ pub(crate) struct Opened {
 }
 
 impl Channel {
-    pub(crate) fn new(face: Arc<WsFace>, opened: Opened) -> Box<Self> {
-        let Opened { socket, received, speech, rights, presence, subscription } = opened;
+    pub(crate) fn new(face: Arc<WsFace>, socket: Socket, opened: Box<Opened>) -> Box<Self> {
+        let Opened { received, speech, rights, presence, subscription } = *opened;
         let counted = face.metrics.connection(match speech {
             Speech::Plain { .. } => "plain",
             Speech::Answered => "tidegate.v1",
@@ -306,6 +307,7 @@ impl Channel {
             Ok(came) => came,
             Err(Stopped::Gone) => return Some(End::Gone),
             Err(Stopped::Wrong(close)) => return Some(End::Fail(close)),
+            Err(Stopped::TooLarge(close)) => return Some(End::Fail(self.too_large(close))),
         };
         if !matches!(came, Incoming::Flushed) {
             self.heard.at = now();
@@ -321,6 +323,16 @@ impl Channel {
             Incoming::Alive | Incoming::Flushed => {}
         }
         None
+    }
+
+    /// How it ends by a message that is not even read; on a plain socket that is one that the channel does not admit.
+    fn too_large(&self, close: Close) -> Close {
+        if !self.rights.publishes {
+            return close;
+        }
+        let refusal = Refusal::PayloadTooLarge { bytes_max: self.rights.payload_bytes_max };
+        self.face.bridge.count_refused_publish(Protocol::WebSocket, &refusal);
+        if matches!(self.speech, Speech::Plain { .. }) { Close::from(&refusal) } else { close }
     }
 
     /// A frame whose fate is known already; its turn comes after those before it.
@@ -483,6 +495,16 @@ fn is_text(content_type: &ContentType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a socket takes of memory that says nothing, beside its buffer.
+    #[test]
+    fn a_socket_is_small() {
+        fn size_of_future<F>(_: fn(Box<Channel>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of::<Channel>() + size_of_future(Channel::run);
+        assert!(bytes <= 2_500, "{bytes} bytes");
+    }
 
     #[test]
     fn what_is_text_leaves_as_text() {

@@ -27,11 +27,11 @@ const MQTT_PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 /// The subprotocol in which each frame is answered.
 const ANSWERED: &str = "tidegate.v1";
 /// What is read at once, in bytes: the buffer that each socket has for as long as it is open.
-const READ_BYTES: usize = 2_048;
+const READ_BYTES: usize = 1_024;
 /// What is gathered before it is written, in bytes.
 const WRITE_BYTES: usize = 16 * 1_024;
 /// Bytes of a message on a socket that may publish nothing.
-const MESSAGE_BYTES_MAX: usize = 1_024 * 1_024;
+const MESSAGE_BYTES_MAX: u32 = 1_024 * 1_024;
 /// What an envelope has beside its payload, in bytes.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1_024;
 
@@ -83,21 +83,22 @@ impl WsFace {
             Err(Refusal::Forbidden) if publishes => None,
             Ok(()) | Err(_) => Some(self.bridge.subscribe(&principal, filter.clone(), Protocol::WebSocket).await?),
         };
-        let payload_bytes_max = permit.map_or(MESSAGE_BYTES_MAX, |permit| permit.payload().bytes_max as usize);
+        let payload_bytes_max = permit.map_or(MESSAGE_BYTES_MAX, |permit| permit.payload().bytes_max);
         let (handshake, is_answered) = handshake.choose(&[ANSWERED]);
         let (speech, bytes_max) = if is_answered {
             // A payload may be in base64, or have each of its quotes escaped.
-            (Speech::Answered, payload_bytes_max.saturating_mul(2).saturating_add(ENVELOPE_BYTES_MAX))
+            (Speech::Answered, (payload_bytes_max as usize).saturating_mul(2).saturating_add(ENVELOPE_BYTES_MAX))
         } else {
-            (Speech::Plain { content_type }, payload_bytes_max)
+            (Speech::Plain { content_type }, payload_bytes_max as usize)
         };
         let (response, socket) = handshake.accept(bytes_max);
+        let rights = Rights { filter, topic, publishes, payload_bytes_max, subscribes: subscription.is_some() };
+        let presence = self.bridge.presence(principal);
+        // What a future takes along, it has room for as long as it is there.
+        let opened = Box::new(Opened { received, speech, rights, presence, subscription });
         let session = Box::pin(async move {
             let Some(socket) = socket.await else { return };
-            let rights = Rights { filter, topic, publishes, subscribes: subscription.is_some() };
-            let presence = self.bridge.presence(principal);
-            let opened = Opened { socket, received, speech, rights, presence, subscription };
-            Channel::new(self, opened).run().await;
+            Channel::new(self, socket, opened).run().await;
         });
         Ok(Switch { response, session })
     }

@@ -68,7 +68,7 @@ impl AsyncRead for Bytestream {
                 }
                 Ok(Incoming::Closing) => self.stage = Stage::Closed,
                 Ok(Incoming::Alive | Incoming::Flushed) => {}
-                Err(Stopped::Wrong(close)) => self.stage = Stage::Closing(close),
+                Err(Stopped::Wrong(close) | Stopped::TooLarge(close)) => self.stage = Stage::Closing(close),
                 Err(Stopped::Gone) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             }
         }

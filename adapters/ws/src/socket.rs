@@ -36,6 +36,8 @@ pub enum Stopped {
     Gone,
     /// The peer broke the rules, and is to be told so.
     Wrong(Close),
+    /// It says more at once than there is room for.
+    TooLarge(Close),
 }
 
 /// A socket with what is still to be written to it.
@@ -137,7 +139,9 @@ fn stopped(error: axum::BoxError) -> Stopped {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return Stopped::Gone,
         Error::Protocol(violated) => (close_code::PROTOCOL, violated.to_string()),
         Error::Utf8(_) => (close_code::INVALID, "text is not UTF-8".to_owned()),
-        Error::Capacity(_) => (close_code::SIZE, "message too large for this socket".to_owned()),
+        Error::Capacity(_) => {
+            return Stopped::TooLarge(Close::new(close_code::SIZE, "message too large for this socket"));
+        }
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Io(_)
