@@ -290,6 +290,10 @@ impl Options {
         ] {
             ensure!(span >= WEBSOCKET_SPAN_MIN, "{option}: at least 1s is needed");
         }
+        ensure!(
+            self.websocket_ping_interval < self.websocket_idle_timeout,
+            "--websocket-ping-interval: less than --websocket-idle-timeout is needed: who has nothing to say answers pings alone"
+        );
         ensure!(self.websocket_in_flight_max > 0, "--websocket-in-flight-max: at least 1 is needed");
         for origin in self.websocket_origins.iter().flatten() {
             // As a browser spells it: no path, no slash at the end.

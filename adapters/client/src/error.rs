@@ -39,13 +39,18 @@ pub enum Status {
     Http(u16),
     /// The name of a reason code of MQTT 5, as `NotAuthorized`.
     Mqtt(String),
+    /// The code of a frame that was refused over WebSocket, as `content-type-not-admitted`.
+    WebSocket(String),
+    /// The code of the close frame that ended a WebSocket.
+    Closed(u16),
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(code) => write!(f, "{code}"),
-            Self::Mqtt(name) => f.write_str(name),
+            Self::Mqtt(name) | Self::WebSocket(name) => f.write_str(name),
+            Self::Closed(code) => write!(f, "close code {code}"),
         }
     }
 }

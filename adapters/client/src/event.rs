@@ -1,4 +1,4 @@
-//! Server-sent events, from bytes to events; sans-IO.
+//! What a subscription yields, and server-sent events, from bytes to events; sans-IO.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

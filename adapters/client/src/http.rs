@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Certificate, Client, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
 
 use crate::error::{ClientError, Status};
 use crate::event::{Event, EventParser};
@@ -14,9 +14,9 @@ use crate::{Address, Publication, QoS};
 /// How long a connection may take to come about: behind a Service, the next try may lead to a pod that lives.
 const CONNECT_MAX: Duration = Duration::from_secs(4);
 /// How long a publish may take; more than the server's own bound.
-const PUBLISH_MAX: Duration = Duration::from_secs(60);
-/// How long nothing may come of a server: it sends a comment every 30 s, or is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+pub(crate) const PUBLISH_MAX: Duration = Duration::from_secs(60);
+/// How long nothing may come of a server: it sends a comment or a ping every 30 s, or is gone.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// A device with its key. Not `Debug`: it holds the key.
 #[derive(Clone)]
@@ -29,22 +29,40 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     pub(crate) fn new(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        Self::build(Client::builder(), url, thing, key, ca_pem)
+    }
+
+    /// One whose connections can become another protocol's.
+    pub(crate) fn for_upgrades(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        Self::build(Client::builder().http1_only(), url, thing, key, ca_pem)
+    }
+
+    fn build(
+        builder: ClientBuilder,
+        url: &str,
+        thing: &str,
+        key: &str,
+        ca_pem: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
         let roots = match ca_pem {
             Some(pem) => Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Setup("the CA is not PEM"))?,
             None => Vec::new(),
         };
-        let mut builder = Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).no_proxy();
+        let mut builder = builder.connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).no_proxy();
         // A plain connection asks nothing of any CA, and a machine without one should not stand in its way.
         if ca_pem.is_some() || url.starts_with("http://") {
             builder = builder.tls_certs_only(roots);
         }
         let client = builder.build().map_err(|_| ClientError::Setup("no TLS with these certificates"))?;
         let url = url.trim_end_matches('/').to_owned();
+        if url.contains(['?', '#']) || client.get(&url).build().is_err() {
+            return Err(ClientError::Setup("the URL must be SCHEME://HOST[:PORT][/PREFIX]"));
+        }
         Ok(Self { client, url, thing: thing.to_owned(), key: key.to_owned() })
     }
 
     /// The URL of `path`, which is percent-encoded already, with the credential.
-    fn request(&self, method: reqwest::Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url)).basic_auth(&self.thing, Some(&self.key))
     }
 
@@ -85,14 +103,20 @@ fn broken(operation: &'static str) -> impl Fn(reqwest::Error) -> ClientError {
 }
 
 async fn accepted(response: Response) -> Result<Response, ClientError> {
-    let status = response.status();
-    if status.is_success() {
+    if response.status().is_success() {
         return Ok(response);
     }
+    let (status, detail) = refusal(response).await;
+    Err(ClientError::Refused { status, detail })
+}
+
+/// What an answer says that refuses, and why.
+pub(crate) async fn refusal(response: Response) -> (Status, String) {
+    let status = response.status();
     let problem: serde_json::Value =
         response.bytes().await.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
     let detail = problem["detail"].as_str().unwrap_or("no reason given").to_owned();
-    Err(ClientError::Refused { status: Status::Http(status.as_u16()), detail })
+    (Status::Http(status.as_u16()), detail)
 }
 
 /// An open stream of events.

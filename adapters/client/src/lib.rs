@@ -1,5 +1,5 @@
-//! The device's side of every face, for the command line, checks and load: HTTP and MQTT so far; others come with their
-//! faces.
+//! The device's side of every face, for the command line, checks and load: HTTP, WebSocket and MQTT so far; others come
+//! with their faces.
 //!
 //! Owns the wire forms as a client sees them. Must not share code with the server: it would agree with its mistakes.
 
@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod http;
 mod mqtt;
+mod ws;
 
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ pub use event::{Event, EventParser, MalformedEvent};
 
 use http::{HttpClient, HttpSubscription};
 use mqtt::{MqttClient, MqttSubscription};
+use ws::{WsClient, WsSubscription};
 
 /// How surely a message is to arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,12 +75,13 @@ pub struct Client(Face);
 enum Face {
     Http(HttpClient),
     Mqtt(MqttClient),
+    Ws(WsClient),
 }
 
 impl Client {
-    /// A device that shows `key` as the Thing `thing` (empty, over HTTP: the key alone says who) to the server at `url`,
-    /// of `http`, `https`, `mqtt` or `mqtts`; `ca_pem` is the CA that signed the server's certificate, the machine's own
-    /// CAs where absent.
+    /// A device that shows `key` as the Thing `thing` (empty, over HTTP and WebSocket: the key alone says who) to the
+    /// server at `url`, of `http`, `https`, `ws`, `wss`, `mqtt` or `mqtts`; `ca_pem` is the CA that signed the server's
+    /// certificate, the machine's own CAs where absent.
     ///
     /// # Errors
     /// [`ClientError::Setup`].
@@ -88,7 +91,12 @@ impl Client {
             Some((scheme @ ("mqtt" | "mqtts"), address)) => {
                 Ok(Self(Face::Mqtt(MqttClient::new(address, scheme == "mqtts", thing, key, ca_pem)?)))
             }
-            _ => Err(ClientError::Setup("the URL must begin with http://, https://, mqtt:// or mqtts://")),
+            Some((scheme @ ("ws" | "wss"), address)) => {
+                Ok(Self(Face::Ws(WsClient::new(address, scheme == "wss", thing, key, ca_pem)?)))
+            }
+            _ => {
+                Err(ClientError::Setup("the URL must begin with http://, https://, ws://, wss://, mqtt:// or mqtts://"))
+            }
         }
     }
 
@@ -98,6 +106,7 @@ impl Client {
         match &self.0 {
             Face::Http(_) => "http",
             Face::Mqtt(_) => "mqtt",
+            Face::Ws(_) => "ws",
         }
     }
 
@@ -109,6 +118,7 @@ impl Client {
         match &self.0 {
             Face::Http(client) => client.publish(address, publication).await,
             Face::Mqtt(client) => client.publish(address, publication).await,
+            Face::Ws(client) => client.publish(address, &publication).await,
         }
     }
 
@@ -120,6 +130,7 @@ impl Client {
         Ok(Subscription(match &self.0 {
             Face::Http(client) => Stream::Http(Box::new(client.subscribe(address).await?)),
             Face::Mqtt(client) => Stream::Mqtt(Box::new(client.subscribe(address, qos).await?)),
+            Face::Ws(client) => Stream::Ws(client.subscribe(address).await?),
         }))
     }
 
@@ -128,6 +139,7 @@ impl Client {
         match self.0 {
             Face::Http(_) => {}
             Face::Mqtt(client) => client.close().await,
+            Face::Ws(client) => client.close().await,
         }
     }
 }
@@ -138,6 +150,7 @@ pub struct Subscription(Stream);
 enum Stream {
     Http(Box<HttpSubscription>),
     Mqtt(Box<MqttSubscription>),
+    Ws(WsSubscription),
 }
 
 impl Subscription {
@@ -149,6 +162,7 @@ impl Subscription {
         match &mut self.0 {
             Stream::Http(subscription) => subscription.next().await,
             Stream::Mqtt(subscription) => subscription.next().await.map(Some),
+            Stream::Ws(subscription) => subscription.next().await,
         }
     }
 }

@@ -104,6 +104,8 @@ impl WsFace {
     }
 
     /// Has MQTT spoken on a socket.
+    //= MQTT5 6.0.0-4
+    //= MQTT3 6.0.0-4
     async fn speak_mqtt(self: &Arc<Self>, head: Parts) -> Result<Switch, Problem> {
         let (handshake, is_offered) = self.handshake(head).await?.choose(&MQTT_PROTOCOLS);
         if !is_offered {
@@ -158,7 +160,7 @@ impl Handshake {
         if !names(headers, &header::CONNECTION, "upgrade") {
             return Err(Problem::BadHandshake("Connection must name the upgrade"));
         }
-        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        if !headers.get_all(header::SEC_WEBSOCKET_VERSION).iter().eq(["13"]) {
             return Err(Problem::UpgradeRequired);
         }
         let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();

@@ -23,8 +23,8 @@ enum Stage {
 }
 
 /// A socket as a stream of bytes.
-//= MQTT5 6.0.0-1, 6.0.0-2
-//= MQTT3 6.0.0-1, 6.0.0-2
+//= MQTT5 6.0.0-2
+//= MQTT3 6.0.0-2
 pub(crate) struct Bytestream {
     socket: Socket,
     /// What is left of the last message.
@@ -63,6 +63,7 @@ impl AsyncRead for Bytestream {
             match ready!(self.socket.poll(cx, true)) {
                 Ok(Incoming::Binary(bytes)) => self.input = bytes,
                 //= MQTT5 6.0.0-1
+                //= MQTT3 6.0.0-1
                 Ok(Incoming::Text(_)) => {
                     self.stage = Stage::Closing(Close::new(close_code::UNSUPPORTED, "MQTT is spoken in binary frames"));
                 }

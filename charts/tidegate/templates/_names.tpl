@@ -105,16 +105,17 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
-{{/* The ports of each face, in plain text and with TLS, where an Adapter does not say others. */}}
+{{/* The scheme of each face and its ports, in plain text and with TLS, where an Adapter does not say others. */}}
 {{- define "tidegate.ports" -}}
-http: {plain: 80, tls: 443}
-mqtt: {plain: 1883, tls: 8883}
+http: {scheme: http, plain: 80, tls: 443}
+websocket: {scheme: ws, plain: 80, tls: 443}
+mqtt: {scheme: mqtt, plain: 1883, tls: 8883}
 {{- end -}}
 
 {{/* The port of a face (face, adapter) that is in plain text; nothing where there is none. */}}
 {{- define "tidegate.plainPort" -}}
 {{- $ports := list -}}
-{{- range .adapter.spec.listeners }}{{- if ne (.transport | default "TCP") "TLS" }}{{ $ports = append $ports .port }}{{ end }}{{- end -}}
+{{- range .adapter.spec.listeners }}{{- if eq (.transport | default "TCP") "TCP" }}{{ $ports = append $ports .port }}{{ end }}{{- end -}}
 {{- if $ports -}}{{ first $ports }}
 {{- else if not .adapter.spec.listeners -}}{{ index (include "tidegate.ports" . | fromYaml) .face "plain" }}
 {{- end -}}

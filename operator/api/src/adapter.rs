@@ -21,8 +21,17 @@ const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 const DRAIN_MAX: Duration = Duration::from_secs(3_600);
 /// How long an event stream may be silent at most: what proxies bear.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
+/// How often a WebSocket is pinged, and how long it may be silent, where nothing is said.
+const PING_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a WebSocket may be silent at most.
+const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 /// Any other span.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// Origins of one Adapter.
+const ORIGINS_MAX: usize = 64;
+/// Characters of an origin.
+const ORIGIN_CHARS_MAX: usize = 253;
 
 /// An Adapter: pods that speak one protocol with devices, and the Service and the rest that they need.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -71,8 +80,13 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(600);
         "message": "one way leads in: ingress excludes gateway"
     },
     {
-        "rule": "self.protocol == 'HTTP' || (!has(self.ingress) && !has(self.gateway))",
-        "message": "ingress and gateway lead to protocol: HTTP alone"
+        "rule": "self.protocol in ['HTTP', 'WebSocket'] || (!has(self.ingress) && !has(self.gateway))",
+        "message": "ingress and gateway lead to protocol: HTTP and WebSocket alone"
+    },
+    {
+        "rule": "self.protocol == 'MQTT' || !has(self.listeners) || \
+            self.listeners.all(l, !has(l.transport) || l.transport != 'WebSocket')",
+        "message": "transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS"
     }
 ]))]
 pub struct AdapterSpec {
@@ -86,7 +100,7 @@ pub struct AdapterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
     /// The ports of the Service, at most one of each transport. Default: one of transport TCP, for HTTP named http on port
-    /// 80, for MQTT named mqtt on port 1883.
+    /// 80, for WebSocket named ws on port 80, for MQTT named mqtt on port 1883.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -98,6 +112,10 @@ pub struct AdapterSpec {
         {
             "rule": "self.all(a, self.exists_one(b, b.port == a.port))",
             "message": "two listeners have the same port"
+        },
+        {
+            "rule": "self.all(a, self.all(b, !has(a.tls) || !has(b.tls) || a.tls.secretRef.name == b.tls.secretRef.name))",
+            "message": "the listeners of an Adapter share one certificate"
         }
     ]))]
     pub listeners: Vec<Listener>,
@@ -171,6 +189,8 @@ pub struct AdapterSpec {
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2: publish by POST, subscribe by server-sent events.
     HTTP,
+    /// WebSocket: a channel as a socket, and MQTT over WebSocket under `/mqtt`.
+    WebSocket,
     /// MQTT 5.0, 3.1.1 and 3.1. What is retained, the sessions of clients that are away and shared subscriptions are so far
     /// each pod's own.
     MQTT,
@@ -210,8 +230,9 @@ fn target_default() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.tls) == (has(self.transport) && self.transport == 'TLS')",
-    "message": "tls goes with transport: TLS, and TLS needs it"
+    "rule": "(has(self.transport) && self.transport == 'WebSocket') || \
+        has(self.tls) == (has(self.transport) && self.transport == 'TLS')",
+    "message": "tls goes with transport: TLS and WebSocket, and TLS needs it"
 }]))]
 pub struct Listener {
     /// Names the port of the Service.
@@ -220,10 +241,11 @@ pub struct Listener {
     /// The port of the Service; pods listen on one of their own.
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
-    /// TCP for plain text, as behind an Ingress; TLS for an end of TLS in the pods. Default: TCP.
+    /// TCP for plain text, as behind an Ingress; TLS for an end of TLS in the pods; WebSocket, with tls or without, for MQTT
+    /// over WebSocket. Default: TCP.
     #[serde(default)]
     pub transport: Transport,
-    /// The certificate; for transport TLS.
+    /// The certificate; for transport TLS, and for WebSocket that is to be wss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
@@ -236,6 +258,8 @@ pub enum Transport {
     TCP,
     /// TLS 1.2 or 1.3.
     TLS,
+    /// WebSocket, for MQTT: with tls wss, without it ws.
+    WebSocket,
 }
 
 /// A certificate.
@@ -397,6 +421,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// What is MQTT's own.
     pub mqtt: MqttSettings,
+    /// What is WebSocket's own.
+    pub websocket: WebSocketSettings,
 }
 
 /// How logs are written.
@@ -478,6 +504,47 @@ pub struct MqttSettings {
     pub max_half_open: Option<i32>,
 }
 
+/// What is WebSocket's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "[has(self.pingInterval) ? self.pingInterval : '30s', has(self.idleTimeout) ? self.idleTimeout : '60s']\
+        .exists(s, !s.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')) || \
+        duration(has(self.pingInterval) ? self.pingInterval : '30s') < \
+        duration(has(self.idleTimeout) ? self.idleTimeout : '60s')",
+    "message": "pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone"
+}]))]
+pub struct WebSocketSettings {
+    /// How often a ping is sent: 1s to 10m, and below idleTimeout. Default: 30s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('10m'))",
+        "message": "at least 1s and at most 10m"
+    }]))]
+    pub ping_interval: Option<String>,
+    /// How long a client may be silent, its pongs included, before its socket is closed: 1s to 1h. Default: 60s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('1h'))",
+        "message": "at least 1s and at most 1h"
+    }]))]
+    pub idle_timeout: Option<String>,
+    /// The origins whose pages may open a socket, such as `https://app.example.com`. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(max = 253), regex(pattern = "^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\\[\\]-]+)$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub origins: Option<Vec<String>>,
+    /// Messages of one socket that wait for the broker; no more of it are read meanwhile. Default: 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_in_flight: Option<i32>,
+}
+
 /// How pods end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -524,10 +591,12 @@ impl AdapterSpec {
         if !self.listeners.is_empty() {
             return self.listeners.clone();
         }
-        match self.protocol {
-            Protocol::HTTP => vec![Listener { name: "http".into(), port: 80, transport: Transport::TCP, tls: None }],
-            Protocol::MQTT => vec![Listener { name: "mqtt".into(), port: 1883, transport: Transport::TCP, tls: None }],
-        }
+        let (name, port) = match self.protocol {
+            Protocol::HTTP => ("http", 80),
+            Protocol::WebSocket => ("ws", 80),
+            Protocol::MQTT => ("mqtt", 1883),
+        };
+        vec![Listener { name: name.into(), port, transport: Transport::TCP, tls: None }]
     }
 
     /// How long a pod that is told to end waits for its connections. What is no span counts as the default.
@@ -545,23 +614,21 @@ impl AdapterSpec {
         let one = "one way leads in: ingress excludes gateway";
         check.that(self.ingress.is_none() || self.gateway.is_none(), "spec", one);
         let leads = self.ingress.is_some() || self.gateway.is_some();
-        let alone = "ingress and gateway lead to protocol: HTTP alone";
-        check.that(self.protocol == Protocol::HTTP || !leads, "spec", alone);
-        for (index, listener) in self.listeners.iter().enumerate() {
-            let field = format!("spec.listeners[{index}]");
-            let before = &self.listeners[..index];
-            let same = |other: &Listener| other.transport == listener.transport;
-            check.that(!before.iter().any(same), &field, "at most one listener of each transport");
-            let same = |other: &Listener| other.port == listener.port;
-            check.that(!before.iter().any(same), &field, "two listeners have the same port");
-            let tls = (listener.transport == Transport::TLS) == listener.tls.is_some();
-            check.that(tls, &field, "tls goes with transport: TLS, and TLS needs it");
-        }
+        let alone = "ingress and gateway lead to protocol: HTTP and WebSocket alone";
+        check.that(matches!(self.protocol, Protocol::HTTP | Protocol::WebSocket) || !leads, "spec", alone);
+        let carried = self.listeners.iter().any(|listener| listener.transport == Transport::WebSocket);
+        let alone = "transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS";
+        check.that(self.protocol == Protocol::MQTT || !carried, "spec", alone);
+        self.check_listeners(&mut check);
+        self.settings.websocket.check(&mut check);
         let settings = &self.settings;
+        let [second, least] = [Duration::from_secs(1), Duration::from_millis(1)];
         for (text, min, max, field) in [
-            (&settings.publish_timeout, Duration::from_millis(1), TIMEOUT_MAX, "spec.settings.publishTimeout"),
-            (&settings.http.keep_alive, Duration::from_millis(1), KEEP_ALIVE_MAX, "spec.settings.http.keepAlive"),
-            (&settings.http.timeout, Duration::from_millis(1), TIMEOUT_MAX, "spec.settings.http.timeout"),
+            (&settings.publish_timeout, least, TIMEOUT_MAX, "spec.settings.publishTimeout"),
+            (&settings.http.keep_alive, least, KEEP_ALIVE_MAX, "spec.settings.http.keepAlive"),
+            (&settings.http.timeout, least, TIMEOUT_MAX, "spec.settings.http.timeout"),
+            (&settings.websocket.ping_interval, second, TIMEOUT_MAX, "spec.settings.websocket.pingInterval"),
+            (&settings.websocket.idle_timeout, second, IDLE_TIMEOUT_MAX, "spec.settings.websocket.idleTimeout"),
             (&self.drain.timeout, Duration::ZERO, DRAIN_MAX, "spec.drain.timeout"),
         ] {
             let fits = text.as_deref().is_none_or(|text| span(text).is_some_and(|span| (min..=max).contains(&span)));
@@ -569,6 +636,52 @@ impl AdapterSpec {
         }
         check.0
     }
+
+    fn check_listeners(&self, check: &mut Check) {
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let field = format!("spec.listeners[{index}]");
+            let before = &self.listeners[..index];
+            let same = |other: &Listener| other.transport == listener.transport;
+            check.that(!before.iter().any(same), &field, "at most one listener of each transport");
+            let same = |other: &Listener| other.port == listener.port;
+            check.that(!before.iter().any(same), &field, "two listeners have the same port");
+            let other = |other: &Listener| listener.tls.is_some() && other.tls.is_some() && other.tls != listener.tls;
+            check.that(!before.iter().any(other), &field, "the listeners of an Adapter share one certificate");
+            let tls = match listener.transport {
+                Transport::TCP => listener.tls.is_none(),
+                Transport::TLS => listener.tls.is_some(),
+                Transport::WebSocket => true,
+            };
+            check.that(tls, &field, "tls goes with transport: TLS and WebSocket, and TLS needs it");
+        }
+    }
+}
+
+impl WebSocketSettings {
+    fn check(&self, check: &mut Check) {
+        let or = |given: &Option<String>, default| given.as_deref().map_or(Some(default), span);
+        let spans = or(&self.ping_interval, PING_INTERVAL_DEFAULT).zip(or(&self.idle_timeout, IDLE_TIMEOUT_DEFAULT));
+        let below =
+            "pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone";
+        check.that(spans.is_none_or(|(ping, idle)| ping < idle), "spec.settings.websocket", below);
+        let (origins, field) = (self.origins.as_deref(), "spec.settings.websocket.origins");
+        check.that(origins.is_none_or(|origins| !origins.is_empty()), field, "at least 1 item, or none of it");
+        check.at_most(origins.map_or(0, <[String]>::len), ORIGINS_MAX, field);
+        for (index, origin) in origins.unwrap_or_default().iter().enumerate() {
+            let message = "an origin as https://app.example.com is needed";
+            check.that(is_origin(origin), &format!("{field}[{index}]"), message);
+        }
+    }
+}
+
+/// As a browser says it, in lower case: a scheme and a host, perhaps a port, and no path; `null` of a page that has none.
+fn is_origin(text: &str) -> bool {
+    let of = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || more.contains(&b))
+    };
+    let named = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.split_once("://").is_some_and(|(scheme, host)| of(scheme, b"-+.") && of(host, b"-._:[]"));
+    text.len() <= ORIGIN_CHARS_MAX && (named || text == "null")
 }
 
 impl Adapter {

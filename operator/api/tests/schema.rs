@@ -147,6 +147,11 @@ fn an_adapter_that_says_only_its_protocol_has_the_documented_defaults() {
     assert_eq!(spec.violations(), []);
     assert_eq!((spec.replicas_wanted(), spec.drain_timeout().as_secs()), (Some(2), 30));
     assert_eq!((spec.listeners_wanted()[0].name.as_str(), spec.listeners_wanted()[0].port), ("http", 80));
+    let listener = |protocol: &str| {
+        let spec: AdapterSpec = serde_yaml::from_str(&format!("protocol: {protocol}")).unwrap();
+        (spec.listeners_wanted()[0].name.clone(), spec.listeners_wanted()[0].port)
+    };
+    assert_eq!((listener("WebSocket"), listener("MQTT")), (("ws".into(), 80), ("mqtt".into(), 1_883)));
     let scaled: AdapterSpec = serde_yaml::from_str("{protocol: HTTP, autoscaling: {maxReplicas: 5}}").unwrap();
     assert_eq!((scaled.replicas_wanted(), scaled.autoscaling.unwrap().min_replicas), (None, 2));
     let amounts: AdapterSpec =
@@ -171,12 +176,88 @@ fn what_is_wrong_with_an_adapter_is_named_without_an_api_server() {
     );
     check(
         "{protocol: HTTP, listeners: [{name: a, port: 1, transport: TLS}]}",
-        "spec.listeners[0]: tls goes with transport: TLS, and TLS needs it",
+        "spec.listeners[0]: tls goes with transport: TLS and WebSocket, and TLS needs it",
+    );
+    check(
+        "{protocol: WebSocket, listeners: [{name: a, port: 1, tls: {secretRef: {name: b}}}]}",
+        "spec.listeners[0]: tls goes with transport: TLS and WebSocket, and TLS needs it",
+    );
+    check(
+        "{protocol: WebSocket, listeners: [{name: a, port: 1, transport: WebSocket}]}",
+        "spec: transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS",
+    );
+    check(
+        "{protocol: MQTT, listeners: [{name: a, port: 1, transport: TLS, tls: {secretRef: {name: b}}}, {name: b, port: 2, transport: WebSocket, tls: {secretRef: {name: c}}}]}",
+        "spec.listeners[1]: the listeners of an Adapter share one certificate",
     );
     check(
         "{protocol: HTTP, drain: {timeout: 2h}}",
         "spec.drain.timeout: a span as 30s or 5m within its bounds is needed",
     );
+    check(
+        "{protocol: WebSocket, settings: {websocket: {pingInterval: 900ms}}}",
+        "spec.settings.websocket.pingInterval: a span as 30s or 5m within its bounds is needed",
+    );
+    check(
+        "{protocol: WebSocket, settings: {websocket: {idleTimeout: 2h}}}",
+        "spec.settings.websocket.idleTimeout: a span as 30s or 5m within its bounds is needed",
+    );
+    let below = "spec.settings.websocket: pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone";
+    check("{protocol: WebSocket, settings: {websocket: {pingInterval: 60s}}}", below);
+    check("{protocol: WebSocket, settings: {websocket: {idleTimeout: 30s}}}", below);
+    check("{protocol: WebSocket, settings: {websocket: {pingInterval: 2m, idleTimeout: 120s}}}", below);
+    check(
+        "{protocol: WebSocket, settings: {websocket: {origins: []}}}",
+        "spec.settings.websocket.origins: at least 1 item, or none of it",
+    );
+}
+
+#[test]
+fn an_adapter_of_websocket_and_mqtt_over_it_may_say_so_much() {
+    let check = |yaml: &str| {
+        let spec: AdapterSpec = serde_yaml::from_str(yaml).unwrap();
+        assert_eq!(spec.violations(), [], "{yaml}");
+    };
+    let tls = "tls: {secretRef: {name: b}}";
+    check(&format!(
+        "{{protocol: WebSocket, listeners: [{{name: a, port: 1}}, {{name: b, port: 2, transport: TLS, {tls}}}]}}"
+    ));
+    check("{protocol: WebSocket, ingress: {prefix: /ws}}");
+    check("{protocol: WebSocket, gateway: {parentRefs: [{name: a}]}}");
+    check("{protocol: MQTT, listeners: [{name: a, port: 1, transport: WebSocket}]}");
+    check(&format!(
+        "{{protocol: MQTT, listeners: [{{name: a, port: 1, transport: TLS, {tls}}}, {{name: b, port: 2, transport: WebSocket, {tls}}}]}}"
+    ));
+    check("{protocol: WebSocket, settings: {websocket: {pingInterval: 10m, idleTimeout: 1h, maxInFlight: 1}}}");
+}
+
+/// An origin with a comma would be two, and one with a path or in capitals would never match.
+#[test]
+fn an_origin_is_what_a_browser_says() {
+    let origins = |origins: &[&str]| -> Vec<String> {
+        let value = serde_json::json!({"protocol": "WebSocket", "settings": {"websocket": {"origins": origins}}});
+        let spec: AdapterSpec = serde_json::from_value(value).unwrap();
+        spec.violations().iter().map(|violation| violation.field.clone()).collect()
+    };
+    let good =
+        ["https://app.example.com", "http://localhost:3000", "https://[2001:db8::1]:8443", "app+x://a_b", "null"];
+    assert_eq!(origins(&good), Vec::<String>::new());
+    let bad = [
+        "app.example.com",
+        "*",
+        "",
+        "https://",
+        "https://a.b/",
+        "https://a,b",
+        "https://a b",
+        "HTTPS://a",
+        "https://A",
+    ];
+    for origin in bad {
+        assert_eq!(origins(&["https://a", origin]), ["spec.settings.websocket.origins[1]"], "{origin}");
+    }
+    assert_eq!(origins(&[&format!("https://{}", "a".repeat(246))]), ["spec.settings.websocket.origins[0]"]);
+    assert_eq!(origins(&["https://a"; 65]), ["spec.settings.websocket.origins"]);
 }
 
 #[test]

@@ -75,20 +75,30 @@ pub(crate) enum Command {
 /// Which device, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Device {
-    /// The server, and how to speak to it: http, https, mqtt or mqtts
+    /// The server, and how to speak to it: http, https, ws, wss, mqtt or mqtts
     #[arg(long, env = "TIDEGATE_URL", default_value = "http://localhost:8080")]
     url: String,
     /// Speak MQTT, whatever the URL says: as --url mqtt://HOST:PORT, with the host of the URL where none is given
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        group = "protocol")]
     mqtt: Option<String>,
     /// The same over TLS: as --url mqtts://HOST:PORT
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
-        conflicts_with = "mqtt")]
+        group = "protocol")]
     mqtts: Option<String>,
+    /// Speak WebSocket, whatever the URL says: as --url ws://HOST:PORT, with the host of the URL where none is given, and
+    /// its port where the URL is of HTTP
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        group = "protocol")]
+    ws: Option<String>,
+    /// The same over TLS: as --url wss://HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        group = "protocol")]
+    wss: Option<String>,
     /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// The Thing: <namespace>.<name> or an alias; over HTTP the key alone says who where absent
+    /// The Thing: <namespace>.<name> or an alias; over HTTP and WebSocket the key alone says who where absent
     #[arg(long, value_name = "ID", env = "TIDEGATE_THING", default_value = "")]
     pub(crate) thing: String,
     /// A file with the Thing's key, `-` for standard input; else the key is in TIDEGATE_KEY. There is no flag for the key
@@ -106,22 +116,35 @@ pub(crate) struct Device {
 impl Device {
     /// The server's URL.
     pub(crate) fn url(&self) -> String {
-        let address = |given: &str| if given.is_empty() { self.host().to_owned() } else { given.to_owned() };
-        match (&self.mqtt, &self.mqtts) {
-            (Some(given), _) => format!("mqtt://{}", address(given)),
-            (None, Some(given)) => format!("mqtts://{}", address(given)),
-            (None, None) => self.url.clone(),
-        }
+        let (scheme, given, of_url) = match (&self.mqtt, &self.mqtts, &self.ws, &self.wss) {
+            (Some(given), ..) => ("mqtt", given, self.host()),
+            (_, Some(given), ..) => ("mqtts", given, self.host()),
+            (.., Some(given), _) => ("ws", given, self.web_address()),
+            (.., Some(given)) => ("wss", given, self.web_address()),
+            (None, None, None, None) => return self.url.clone(),
+        };
+        let address = if given.is_empty() { of_url } else { given };
+        format!("{scheme}://{address}")
     }
 
     /// The host of the URL as it stands there, an IPv6 address in its brackets.
     fn host(&self) -> &str {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
-        let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+        let authority = self.authority();
         match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => host,
             _ => authority,
         }
+    }
+
+    /// Where WebSocket is spoken: on the port of HTTP, and on none of MQTT.
+    fn web_address(&self) -> &str {
+        if self.url.starts_with("mqtt") { self.host() } else { self.authority() }
+    }
+
+    /// The host of the URL, with the port if there is one.
+    fn authority(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        rest.split_once('/').map_or(rest, |(authority, _)| authority)
     }
 }
 
@@ -152,17 +175,39 @@ pub(crate) enum Output {
 mod tests {
     use super::*;
 
+    fn parse(arguments: &[&str]) -> Result<Program, clap::Error> {
+        Program::try_parse_from([&["tidegate", "publish", "--channel", "a", "1"], arguments].concat())
+    }
+
+    fn url(arguments: &[&str]) -> String {
+        let Command::Publish { device, .. } = parse(arguments).unwrap().command else { unreachable!() };
+        device.url()
+    }
+
     #[test]
     fn mqtt_goes_to_the_host_of_the_url_unless_another_is_given() {
-        let url = |arguments: &[&str]| {
-            let arguments = [&["tidegate", "publish", "--channel", "a", "1"], arguments].concat();
-            let Command::Publish { device, .. } = Program::parse_from(arguments).command else { unreachable!() };
-            device.url()
-        };
         assert_eq!(url(&["--url", "http://gate.test:8080/http"]), "http://gate.test:8080/http");
         assert_eq!(url(&["--url", "http://gate.test:8080/http", "--mqtt"]), "mqtt://gate.test");
         assert_eq!(url(&["--url", "https://[::1]", "--mqtts"]), "mqtts://[::1]");
         assert_eq!(url(&["--url", "https://[::1]:8443", "--mqtts"]), "mqtts://[::1]");
         assert_eq!(url(&["--url", "http://gate.test", "--mqtt=other.test:2883"]), "mqtt://other.test:2883");
+    }
+
+    #[test]
+    fn websocket_goes_to_the_port_of_http_unless_another_is_given() {
+        assert_eq!(url(&["--url", "ws://gate.test/ws"]), "ws://gate.test/ws");
+        assert_eq!(url(&["--url", "http://gate.test:8080/http", "--ws"]), "ws://gate.test:8080");
+        assert_eq!(url(&["--url", "https://[::1]:8443", "--wss"]), "wss://[::1]:8443");
+        assert_eq!(url(&["--url", "https://[::1]", "--wss"]), "wss://[::1]");
+        assert_eq!(url(&["--url", "mqtt://gate.test:1883", "--ws"]), "ws://gate.test");
+        assert_eq!(url(&["--url", "http://gate.test", "--ws=other.test:81/ws"]), "ws://other.test:81/ws");
+    }
+
+    #[test]
+    fn one_protocol_is_spoken() {
+        for (one, other) in [("--mqtt", "--mqtts"), ("--ws", "--wss"), ("--mqtt", "--ws=h:1")] {
+            let error = parse(&[one, other]).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{one} {other}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{chart, helm};
 
 /// A set of values, by the name of its golden.
-pub const SETS: [(&str, &[&str]); 16] = [
+pub const SETS: [(&str, &[&str]); 18] = [
     ("default", &[]),
     (
         "one-replica",
@@ -43,9 +43,20 @@ pub const SETS: [(&str, &[&str]); 16] = [
             "adapters.http.spec.ingress.host=iot.example.org",
             "adapters.http.spec.ingress.prefix=/http",
             "adapters.http.spec.ingress.className=nginx",
+            "adapters.websocket.spec.ingress.host=iot.example.org",
+            "adapters.websocket.spec.ingress.prefix=/ws",
+            "adapters.websocket.spec.ingress.className=nginx",
         ],
     ),
-    ("gateway", &["adapters.http.spec.gateway.parentRefs[0].name=edge", "adapters.http.spec.gateway.prefix=/http"]),
+    (
+        "gateway",
+        &[
+            "adapters.http.spec.gateway.parentRefs[0].name=edge",
+            "adapters.http.spec.gateway.prefix=/http",
+            "adapters.websocket.spec.gateway.parentRefs[0].name=edge",
+            "adapters.websocket.spec.gateway.prefix=/ws",
+        ],
+    ),
     (
         "load-balancer",
         &[
@@ -54,8 +65,23 @@ pub const SETS: [(&str, &[&str]); 16] = [
             "adapters.http.spec.autoscaling.maxReplicas=9",
         ],
     ),
-    ("http-alone", &["adapters.mqtt.enabled=false"]),
+    ("http-alone", &["adapters.websocket.enabled=false", "adapters.mqtt.enabled=false"]),
     ("mqtt-tls", &["adapters.mqtt.tls.secretName=mqtt-tls"]),
+    (
+        "mqtt-websocket",
+        &[
+            "adapters.mqtt.spec.listeners[0].name=mqtt-ws",
+            "adapters.mqtt.spec.listeners[0].port=8083",
+            "adapters.mqtt.spec.listeners[0].transport=WebSocket",
+        ],
+    ),
+    (
+        "websocket-tls",
+        &[
+            "adapters.websocket.tls.secretName=ws-tls",
+            "adapters.websocket.spec.settings.websocket.origins={https://app.example.org}",
+        ],
+    ),
     ("default-deny", &["networkPolicy.defaultDeny=true"]),
     (
         "monitoring",

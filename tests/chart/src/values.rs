@@ -141,6 +141,8 @@ pub struct Switch {
 pub struct Adapters {
     /// HTTP: publish by POST, subscribe by server-sent events.
     pub http: Adapter,
+    /// WebSocket: a channel as a socket, and MQTT over WebSocket under `/mqtt`.
+    pub websocket: Adapter,
     /// MQTT 5.0, 3.1.1 and 3.1. What is retained, the sessions of clients that are away and shared subscriptions are so far
     /// each pod's own.
     pub mqtt: Adapter,
@@ -390,7 +392,7 @@ impl Default for Adapter {
 
 impl Default for Adapters {
     fn default() -> Self {
-        Self { http: Adapter::of("HTTP"), mqtt: Adapter::of("MQTT") }
+        Self { http: Adapter::of("HTTP"), websocket: Adapter::of("WebSocket"), mqtt: Adapter::of("MQTT") }
     }
 }
 

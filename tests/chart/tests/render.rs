@@ -82,7 +82,7 @@ fn what_is_wrong_is_refused_and_named() {
         image.digest=latest: at '/image/digest': 'latest' does not match pattern '^(sha256:[0-9a-f]{64})?$'
         image.pullPolicy=Sometimes: at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'
         adapters.coap.enabled=true: at '/adapters': additional properties 'coap' not allowed
-        adapters.http.spec.protocol=CoAP: at '/adapters/http/spec/protocol': value must be one of 'HTTP', 'MQTT'
+        adapters.http.spec.protocol=CoAP: at '/adapters/http/spec/protocol': value must be one of 'HTTP', 'WebSocket', 'MQTT'
         adapters.http.spec.replics=3: at '/adapters/http/spec': additional properties 'replics' not allowed
         adapters.http.spec.service.type=NoPort: at '/adapters/http/spec/service/type': value must be one of 'ClusterIP', 'NodePort', 'LoadBalancer'
         broker.embedded.enabled=false: there is no broker: name the Secret of yours in broker.secretRef.name, or set broker.embedded.enabled

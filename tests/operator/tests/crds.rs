@@ -83,10 +83,51 @@ const ADAPTERS: &[Case] = &[
         "http",
         "{protocol: HTTP, listeners: [{name: a, port: 80}, {name: b, port: 81}]}",
     ),
+    (
+        "a certificate for plain text",
+        "Adapter",
+        "ws",
+        "{protocol: WebSocket, listeners: [{name: a, port: 80, tls: {secretRef: {name: b}}}]}",
+    ),
+    (
+        "two certificates",
+        "Adapter",
+        "mqtt",
+        "{protocol: MQTT, listeners: [{name: a, port: 8883, transport: TLS, tls: {secretRef: {name: a}}}, \
+            {name: b, port: 443, transport: WebSocket, tls: {secretRef: {name: b}}}]}",
+    ),
+    (
+        "WebSocket that does not carry MQTT",
+        "Adapter",
+        "ws",
+        "{protocol: WebSocket, listeners: [{name: a, port: 80, transport: WebSocket}]}",
+    ),
+    ("a way in that MQTT does not take", "Adapter", "mqtt", "{protocol: MQTT, ingress: {}}"),
     ("two ways in", "Adapter", "http", "{protocol: HTTP, ingress: {}, gateway: {parentRefs: [{name: g}]}}"),
     ("a label of the operator", "Adapter", "http", "{protocol: HTTP, podLabels: {app.kubernetes.io/name: x}}"),
     ("a class without a load balancer", "Adapter", "http", "{protocol: HTTP, service: {loadBalancerClass: x}}"),
     ("a silence that is too long", "Adapter", "http", "{protocol: HTTP, settings: {http: {keepAlive: 1m}}}"),
+    ("pings that are too many", "Adapter", "ws", "{protocol: WebSocket, settings: {websocket: {pingInterval: 900ms}}}"),
+    ("pings that come too late", "Adapter", "ws", "{protocol: WebSocket, settings: {websocket: {pingInterval: 1m}}}"),
+    (
+        "a socket that is kept too long",
+        "Adapter",
+        "ws",
+        "{protocol: WebSocket, settings: {websocket: {idleTimeout: 61m}}}",
+    ),
+    (
+        "a socket that waits for nothing",
+        "Adapter",
+        "ws",
+        "{protocol: WebSocket, settings: {websocket: {maxInFlight: 0}}}",
+    ),
+    ("no origin at all", "Adapter", "ws", "{protocol: WebSocket, settings: {websocket: {origins: []}}}"),
+    (
+        "origins that are none",
+        "Adapter",
+        "ws",
+        "{protocol: WebSocket, settings: {websocket: {origins: ['https://a.test', 'https://a.test/', 'https://a.test,https://b.test', '*']}}}",
+    ),
     ("a name that is no Service's", "Adapter", "1st", "{protocol: HTTP}"),
 ];
 
@@ -180,16 +221,24 @@ fn an_adapter_is_refused_at_apply_in_words_that_a_person_understands() {
             * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
             ## a protocol that is none
             The Adapter "http" is invalid: 
-            * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP", "MQTT"
+            * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP", "WebSocket", "MQTT"
             * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
             ## replicas and autoscaling
             The Adapter "http" is invalid: spec: Invalid value: the number of pods is either given or found: replicas excludes autoscaling
             ## fewest above most
             The Adapter "http" is invalid: spec.autoscaling: Invalid value: minReplicas is above maxReplicas
             ## TLS without a certificate
-            The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, and TLS needs it
+            The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS and WebSocket, and TLS needs it
             ## two listeners of one transport
             The Adapter "http" is invalid: spec.listeners: Invalid value: at most one listener of each transport
+            ## a certificate for plain text
+            The Adapter "ws" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS and WebSocket, and TLS needs it
+            ## two certificates
+            The Adapter "mqtt" is invalid: spec.listeners: Invalid value: the listeners of an Adapter share one certificate
+            ## WebSocket that does not carry MQTT
+            The Adapter "ws" is invalid: spec: Invalid value: transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS
+            ## a way in that MQTT does not take
+            The Adapter "mqtt" is invalid: spec: Invalid value: ingress and gateway lead to protocol: HTTP and WebSocket alone
             ## two ways in
             The Adapter "http" is invalid: spec: Invalid value: one way leads in: ingress excludes gateway
             ## a label of the operator
@@ -198,6 +247,21 @@ fn an_adapter_is_refused_at_apply_in_words_that_a_person_understands() {
             The Adapter "http" is invalid: spec.service: Invalid value: loadBalancerClass goes with type: LoadBalancer
             ## a silence that is too long
             The Adapter "http" is invalid: spec.settings.http.keepAlive: Invalid value: "1m": more than 0 and at most 30s
+            ## pings that are too many
+            The Adapter "ws" is invalid: spec.settings.websocket.pingInterval: Invalid value: "900ms": at least 1s and at most 10m
+            ## pings that come too late
+            The Adapter "ws" is invalid: spec.settings.websocket: Invalid value: pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone
+            ## a socket that is kept too long
+            The Adapter "ws" is invalid: spec.settings.websocket.idleTimeout: Invalid value: "61m": at least 1s and at most 1h
+            ## a socket that waits for nothing
+            The Adapter "ws" is invalid: spec.settings.websocket.maxInFlight: Invalid value: 0: spec.settings.websocket.maxInFlight in body should be greater than or equal to 1
+            ## no origin at all
+            The Adapter "ws" is invalid: spec.settings.websocket.origins: Invalid value: 0: spec.settings.websocket.origins in body should have at least 1 items
+            ## origins that are none
+            The Adapter "ws" is invalid: 
+            * spec.settings.websocket.origins[1]: Invalid value: "https://a.test/": spec.settings.websocket.origins[1] in body should match '^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\[\]-]+)$'
+            * spec.settings.websocket.origins[2]: Invalid value: "https://a.test,https://b.test": spec.settings.websocket.origins[2] in body should match '^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\[\]-]+)$'
+            * spec.settings.websocket.origins[3]: Invalid value: "*": spec.settings.websocket.origins[3] in body should match '^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\[\]-]+)$'
             ## a name that is no Service's
             The Adapter "1st" is invalid: <nil>: Invalid value: the name of an Adapter has at most 52 of a-z, 0-9 and '-', no dot, and begins with a letter
         "###]],
@@ -261,6 +325,17 @@ fn what_is_written_is_stored_as_it_was_written() {
         affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone, labelSelector: {matchLabels: {a: b}}}]}},
         topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}";
     expect![[r#"{"affinity":{"podAntiAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"labelSelector":{"matchLabels":{"a":"b"}},"topologyKey":"zone"}]}},"drain":{"timeout":"5m"},"gateway":{"host":"iot.example.org","parentRefs":[{"name":"gate"}],"prefix":"/"},"listeners":[{"name":"http","port":80,"transport":"TCP"},{"name":"https","port":443,"tls":{"secretRef":{"name":"cert"}},"transport":"TLS"}],"nodeSelector":{"zone":"a"},"podAnnotations":{"note":"b"},"podLabels":{"team":"a"},"protocol":"HTTP","replicas":3,"resources":{"requests":{"cpu":1,"memory":"64Mi"}},"service":{"externalTrafficPolicy":"Local","type":"LoadBalancer"},"settings":{"http":{"keepAlive":"20s"},"logFormat":"Json","publishTimeout":"5s"},"tolerations":[{"key":"iot","operator":"Exists"}],"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]}"#]].assert_eq(&spec("Adapter", "http", full));
+    let websocket = "{protocol: WebSocket, listeners: [{name: ws, port: 80}, {name: wss, port: 443, transport: TLS, tls: {secretRef: {name: cert}}}],
+        ingress: {prefix: /ws}, settings: {websocket: {pingInterval: 1s, idleTimeout: 1h, origins: ['https://app.example.com', 'https://[2001:db8::1]:8443'], maxInFlight: 10000}}}";
+    expect![[r#"{"ingress":{"prefix":"/ws"},"listeners":[{"name":"ws","port":80,"transport":"TCP"},{"name":"wss","port":443,"tls":{"secretRef":{"name":"cert"}},"transport":"TLS"}],"protocol":"WebSocket","settings":{"logFormat":"Json","websocket":{"idleTimeout":"1h","maxInFlight":10000,"origins":["https://app.example.com","https://[2001:db8::1]:8443"],"pingInterval":"1s"}}}"#]].assert_eq(&spec("Adapter", "ws", websocket));
+    let mqtt = "{protocol: MQTT, listeners: [{name: mqtts, port: 8883, transport: TLS, tls: {secretRef: {name: cert}}},
+        {name: mqtt-wss, port: 443, transport: WebSocket, tls: {secretRef: {name: cert}}}]}";
+    expect![[r#"{"listeners":[{"name":"mqtts","port":8883,"tls":{"secretRef":{"name":"cert"}},"transport":"TLS"},{"name":"mqtt-wss","port":443,"tls":{"secretRef":{"name":"cert"}},"transport":"WebSocket"}],"protocol":"MQTT"}"#]].assert_eq(&spec("Adapter", "mqtt", mqtt));
+    expect![[r#"{"listeners":[{"name":"ws","port":80,"transport":"WebSocket"}],"protocol":"MQTT"}"#]].assert_eq(&spec(
+        "Adapter",
+        "plain",
+        "{protocol: MQTT, listeners: [{name: ws, port: 80, transport: WebSocket}]}",
+    ));
     cluster.kubectl(&["scale", "adapter", "http", "--namespace", &lab, "--replicas=5"]).unwrap().ok().unwrap();
     let replicas = ["get", "adapter", "http", "--namespace", &lab, "--output=jsonpath={.spec.replicas}"];
     assert_eq!(cluster.kubectl(&replicas).unwrap().ok().unwrap(), "5");

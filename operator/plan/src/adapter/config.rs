@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use tidegate_api::{Adapter, LogFormat, Protocol, Transport};
+use tidegate_api::{Adapter, AdapterSpec, Listener, LogFormat, Protocol, Transport};
 
 use super::pods::container_port;
 use super::{BrokerSecret, Installation, metadata};
@@ -25,15 +25,6 @@ pub(super) const ADMIN_PORT: u16 = 9090;
 /// The file, always in the same order.
 pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &BrokerSecret) -> String {
     let spec = &adapter.spec;
-    let listeners = spec.listeners_wanted();
-    let open = |transport: Transport| {
-        let wanted = listeners.iter().any(|listener| listener.transport == transport);
-        if wanted { container_port(spec.protocol, transport).1.to_string() } else { "off".to_owned() }
-    };
-    let (plain, secure) = match spec.protocol {
-        Protocol::HTTP => ("listen-http", "listen-https"),
-        Protocol::MQTT => ("listen-mqtt", "listen-mqtts"),
-    };
     let mut options: BTreeMap<&str, String> = BTreeMap::from([
         ("admin", ADMIN_PORT.to_string()),
         ("broker-file", format!("{BROKER_DIR}/{}", broker.url_entry)),
@@ -44,8 +35,6 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
         ("grants-cache", CACHE_DIR.to_owned()),
         ("grants-cache-key", format!("{RUN_DIR}/grants-cache.key")),
         ("grants-token", format!("{TOKEN_DIR}/{TOKEN_ENTRY}")),
-        (plain, open(Transport::TCP)),
-        (secure, open(Transport::TLS)),
         (
             "log",
             match spec.settings.log_format {
@@ -57,10 +46,40 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
     if let Some(entry) = &broker.ca_entry {
         options.insert("broker-ca", format!("{BROKER_DIR}/{entry}"));
     }
-    if listeners.iter().any(|listener| listener.transport == Transport::TLS) {
+    if spec.listeners_wanted().iter().any(|listener| listener.tls.is_some()) {
         options.insert("tls-cert", format!("{TLS_DIR}/tls.crt"));
         options.insert("tls-key", format!("{TLS_DIR}/tls.key"));
     }
+    options.extend(listens(spec));
+    options.extend(given(spec));
+    // JSON texts are YAML texts, whatever is in them.
+    options.iter().map(|(option, value)| format!("{option}: {}\n", serde_json::Value::from(value.as_str()))).collect()
+}
+
+/// Where the pods listen. What is not asked for is closed.
+fn listens(spec: &AdapterSpec) -> BTreeMap<&'static str, String> {
+    let listeners = spec.listeners_wanted();
+    let open = |transport: Transport, tls: bool| {
+        let is_it = |listener: &&Listener| listener.transport == transport && listener.tls.is_some() == tls;
+        let port = listeners.iter().find(is_it).map(|listener| container_port(spec.protocol, listener).1.to_string());
+        port.unwrap_or_else(|| "off".to_owned())
+    };
+    let (plain, secure) = match spec.protocol {
+        // A socket begins as a request of HTTP.
+        Protocol::HTTP | Protocol::WebSocket => ("listen-http", "listen-https"),
+        Protocol::MQTT => ("listen-mqtt", "listen-mqtts"),
+    };
+    let mut options = BTreeMap::from([(plain, open(Transport::TCP, false)), (secure, open(Transport::TLS, true))]);
+    // Closed where nothing is said, so that pods without it are as they were.
+    if listeners.iter().any(|listener| listener.transport == Transport::WebSocket) {
+        options.insert("listen-mqtt-ws", open(Transport::WebSocket, false));
+        options.insert("listen-mqtt-wss", open(Transport::WebSocket, true));
+    }
+    options
+}
+
+/// The options that the Adapter says, where their defaults do not count.
+fn given(spec: &AdapterSpec) -> impl Iterator<Item = (&'static str, String)> {
     let settings = &spec.settings;
     let given = [
         ("connections-max", settings.max_connections.map(|count| count.to_string())),
@@ -77,10 +96,12 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
         ("mqtt-waiting-bytes-max", settings.mqtt.waiting_max_bytes.map(|count| count.to_string())),
         ("mqtt-waiting-max", settings.mqtt.max_waiting.map(|count| count.to_string())),
         ("publish-timeout", settings.publish_timeout.clone()),
+        ("websocket-idle-timeout", settings.websocket.idle_timeout.clone()),
+        ("websocket-in-flight-max", settings.websocket.max_in_flight.map(|count| count.to_string())),
+        ("websocket-origins", settings.websocket.origins.as_ref().map(|origins| origins.join(","))),
+        ("websocket-ping-interval", settings.websocket.ping_interval.clone()),
     ];
-    options.extend(given.into_iter().filter_map(|(option, value)| Some((option, value?))));
-    // JSON texts are YAML texts, whatever is in them.
-    options.iter().map(|(option, value)| format!("{option}: {}\n", serde_json::Value::from(value.as_str()))).collect()
+    given.into_iter().filter_map(|(option, value)| Some((option, value?)))
 }
 
 /// The ConfigMap: the file, a change of which replaces the pods, and the authorities, which are read again in place.

@@ -18,7 +18,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tidegate_api::{Adapter, Autoscaling, Protocol, SecretName, Transport};
+use tidegate_api::{Adapter, Autoscaling, Listener, Protocol, SecretName, Transport};
 
 use super::config::{
     ADMIN_PORT, BROKER_DIR, CACHE_DIR, CONFIG_DIR, CONFIG_ENTRY, RUN_DIR, TLS_DIR, TOKEN_DIR, TOKEN_ENTRY,
@@ -40,19 +40,24 @@ const CONFIG_ANNOTATION: &str = "tidegate.io/config";
 pub(super) const ADMIN: &str = "admin";
 const CONTAINER: &str = "adapter";
 
-/// The container port behind a listener: its name and its number.
-pub(super) const fn container_port(protocol: Protocol, transport: Transport) -> (&'static str, u16) {
-    match (protocol, transport) {
-        (Protocol::HTTP, Transport::TCP) => ("http", 8080),
+/// The container port behind a listener: its name and its number. Transport WebSocket of a protocol that has none counts as
+/// TCP: such a spec comes to nothing.
+pub(super) const fn container_port(protocol: Protocol, listener: &Listener) -> (&'static str, u16) {
+    match (protocol, listener.transport) {
+        (Protocol::HTTP, Transport::TCP | Transport::WebSocket) => ("http", 8080),
         (Protocol::HTTP, Transport::TLS) => ("https", 8443),
+        (Protocol::WebSocket, Transport::TCP | Transport::WebSocket) => ("ws", 8080),
+        (Protocol::WebSocket, Transport::TLS) => ("wss", 8443),
         (Protocol::MQTT, Transport::TCP) => ("mqtt", 1883),
         (Protocol::MQTT, Transport::TLS) => ("mqtts", 8883),
+        (Protocol::MQTT, Transport::WebSocket) if listener.tls.is_some() => ("mqtt-wss", 8084),
+        (Protocol::MQTT, Transport::WebSocket) => ("mqtt-ws", 8083),
     }
 }
 
 /// Its name alone, by which Services and policies find it.
-pub(super) const fn port_name(adapter: &Adapter, transport: Transport) -> &'static str {
-    container_port(adapter.spec.protocol, transport).0
+pub(super) const fn port_name(adapter: &Adapter, listener: &Listener) -> &'static str {
+    container_port(adapter.spec.protocol, listener).0
 }
 
 pub(super) fn service_account(adapter: &Adapter) -> ServiceAccount {
@@ -194,6 +199,7 @@ fn container(adapter: &Adapter, image: &str) -> Container {
     let spec = &adapter.spec;
     let face = match spec.protocol {
         Protocol::HTTP => "http",
+        Protocol::WebSocket => "ws",
         Protocol::MQTT => "mqtt",
     };
     let port = |name: &str, port: u16| ContainerPort {
@@ -206,7 +212,7 @@ fn container(adapter: &Adapter, image: &str) -> Container {
         .listeners_wanted()
         .iter()
         .map(|listener| {
-            let (name, number) = container_port(spec.protocol, listener.transport);
+            let (name, number) = container_port(spec.protocol, listener);
             port(name, number)
         })
         .collect();

@@ -49,6 +49,11 @@ const EVERYTHING: &str = r#"
       waitingMaxBytes: 65536
       maxHalfOpen: 50
       maxConnectsPerSecond: 100
+    websocket:
+      pingInterval: 20s
+      idleTimeout: 45s
+      origins: ['https://app.example.org', 'https://desk.example.org:8443']
+      maxInFlight: 16
   drain: {timeout: 90s, connectionsPerSecond: 50}
   resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {memory: 1024Mi}}
   nodeSelector: {disk: fast}
@@ -75,6 +80,65 @@ fn an_adapter_of_few_words_becomes_these_objects() {
     let tls = "{name: mqtts, port: 8883, transport: TLS, tls: {secretRef: {name: mqtt-tls}}}";
     let mqtt = format!("{{protocol: MQTT, listeners: [{{name: mqtt, port: 1883}}, {tls}]}}");
     expect_file!["golden/mqtt.yaml"].assert_eq(&yaml(&mqtt));
+    let tls = "{name: wss, port: 443, transport: TLS, tls: {secretRef: {name: ws-tls}}}";
+    let websocket = format!("{{protocol: WebSocket, listeners: [{{name: ws, port: 80}}, {tls}]}}");
+    expect_file!["golden/websocket.yaml"].assert_eq(&yaml(&websocket));
+    let listener = "{name: mqtt-ws, port: 8083, transport: WebSocket}";
+    let carried = format!("{{protocol: MQTT, listeners: [{{name: mqtt, port: 1883}}, {listener}]}}");
+    expect_file!["golden/mqtt-websocket.yaml"].assert_eq(&yaml(&carried));
+}
+
+#[test]
+fn mqtt_over_websocket_has_a_port_and_options_of_its_own_and_a_certificate_where_it_is_to_have_one() {
+    let check = |listeners: &str, said: expect_test::Expect| {
+        let objects = objects(&format!("{{protocol: MQTT, listeners: [{listeners}]}}"));
+        let config = objects[&OwnedKind::ConfigMap]["data"]["adapter.yaml"].as_str().unwrap();
+        let options = config.lines().filter(|line| line.starts_with("listen-") || line.starts_with("tls-"));
+        let ports = objects[&OwnedKind::Service]["spec"]["ports"].as_array().unwrap();
+        let ports = ports.iter().map(|port| format!("{} leads to {}", port["port"], port["targetPort"]));
+        let volumes = objects[&OwnedKind::Deployment]["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+        let secrets = volumes.iter().filter(|volume| volume["name"] == "tls");
+        let secrets = secrets.map(|volume| format!("certificate of {}", volume["secret"]["secretName"]));
+        let lines = options.map(str::to_owned).chain(ports).chain(secrets);
+        said.assert_eq(&lines.map(|line| line + "\n").collect::<String>());
+    };
+    check(
+        "{name: ws, port: 80, transport: WebSocket}",
+        expect![[r#"
+        listen-mqtt: "off"
+        listen-mqtt-ws: "8083"
+        listen-mqtt-wss: "off"
+        listen-mqtts: "off"
+        80 leads to "mqtt-ws"
+    "#]],
+    );
+    check(
+        "{name: wss, port: 443, transport: WebSocket, tls: {secretRef: {name: a}}}",
+        expect![[r#"
+        listen-mqtt: "off"
+        listen-mqtt-ws: "off"
+        listen-mqtt-wss: "8084"
+        listen-mqtts: "off"
+        tls-cert: "/etc/tidegate/tls/tls.crt"
+        tls-key: "/etc/tidegate/tls/tls.key"
+        443 leads to "mqtt-wss"
+        certificate of "a"
+    "#]],
+    );
+    check(
+        "{name: mqtts, port: 8883, transport: TLS, tls: {secretRef: {name: a}}}, {name: wss, port: 443, transport: WebSocket, tls: {secretRef: {name: a}}}",
+        expect![[r#"
+            listen-mqtt: "off"
+            listen-mqtt-ws: "off"
+            listen-mqtt-wss: "8084"
+            listen-mqtts: "8883"
+            tls-cert: "/etc/tidegate/tls/tls.crt"
+            tls-key: "/etc/tidegate/tls/tls.key"
+            8883 leads to "mqtts"
+            443 leads to "mqtt-wss"
+            certificate of "a"
+        "#]],
+    );
 }
 
 #[test]
@@ -114,7 +178,14 @@ fn what_no_pods_can_be_made_of_says_why() {
     check(
         "{protocol: MQTT, ingress: {}}",
         installation(),
-        expect!["InvalidSpec: spec: ingress and gateway lead to protocol: HTTP alone"],
+        expect!["InvalidSpec: spec: ingress and gateway lead to protocol: HTTP and WebSocket alone"],
+    );
+    check(
+        "{protocol: HTTP, listeners: [{name: ws, port: 80, transport: WebSocket}]}",
+        installation(),
+        expect![
+            "InvalidSpec: spec: transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS"
+        ],
     );
     check(
         "{protocol: HTTP, drain: {timeout: 2h}}",

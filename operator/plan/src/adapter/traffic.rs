@@ -20,7 +20,7 @@ pub(super) fn service(adapter: &Adapter) -> Service {
         name: Some(listener.name.clone()),
         port: listener.port,
         protocol: Some("TCP".to_owned()),
-        target_port: Some(IntOrString::String(port_name(adapter, listener.transport).to_owned())),
+        target_port: Some(IntOrString::String(port_name(adapter, listener).to_owned())),
         ..ServicePort::default()
     };
     let kind = match template.kind {
@@ -51,7 +51,7 @@ pub(super) fn network_policy(adapter: &Adapter) -> NetworkPolicy {
         ..NetworkPolicyPort::default()
     };
     let listeners = adapter.spec.listeners_wanted();
-    let mut ports: Vec<_> = listeners.iter().map(|listener| port(port_name(adapter, listener.transport))).collect();
+    let mut ports: Vec<_> = listeners.iter().map(|listener| port(port_name(adapter, listener))).collect();
     ports.push(port(ADMIN));
     let rule = NetworkPolicyIngressRule { ports: Some(ports), ..NetworkPolicyIngressRule::default() };
     let spec = NetworkPolicySpec {

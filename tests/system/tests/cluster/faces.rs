@@ -20,7 +20,7 @@ struct Face {
 }
 
 /// The faces that there are. Each that lands joins here.
-const FACES: [Face; 2] = [
+const FACES: [Face; 3] = [
     Face {
         scheme: "http",
         protocol: "HTTP",
@@ -28,6 +28,11 @@ const FACES: [Face; 2] = [
             ("a proxy that keeps the prefix", "/http"),
             ("a proxy that takes the prefix off", "/stripped/http"),
         ],
+    },
+    Face {
+        scheme: "ws",
+        protocol: "WebSocket",
+        prefixes: &[("a proxy that keeps the prefix", "/ws"), ("a proxy that takes the prefix off", "/stripped/ws")],
     },
     Face { scheme: "mqtt", protocol: "MQTT", prefixes: &[] },
 ];
@@ -48,12 +53,14 @@ impl Face {
         if !prefixes.is_empty() {
             ways.push((format!("{scheme}: the Service, with the prefix"), format!("{direct}/{scheme}")));
         }
-        ways.extend(prefixes.iter().map(|(way, path)| (format!("{scheme}: {way}"), format!("{proxied}{path}"))));
+        let behind = |path: &str| format!("{scheme}://{proxied}{path}");
+        ways.extend(prefixes.iter().map(|(way, path)| (format!("{scheme}: {way}"), behind(path))));
         ways
     }
 }
 
-/// A proxy as an Ingress controller sets it up, once with the prefix and once without it; the rest is nginx' defaults.
+/// A proxy as an Ingress controller sets it up, once with the prefix and once without it, and for sockets as nginx says it
+/// is to be done; the rest is nginx' defaults.
 const PROXY: &str = "pid /tmp/nginx.pid;
 events {}
 http {
@@ -63,6 +70,14 @@ http {
     listen 8080;
     location /http/ { proxy_pass http://http:80; }
     location /stripped/http/ { proxy_pass http://http:80/; }
+    location /ws/ {
+      proxy_pass http://ws:80;
+      proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+    }
+    location /stripped/ws/ {
+      proxy_pass http://ws:80/;
+      proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+    }
   }
 }
 ";
@@ -86,7 +101,7 @@ fn restricted_pod(name: &str, container: Value, volumes: &Value) -> Value {
     })
 }
 
-/// Puts the proxy into the lab, and returns its URL.
+/// Puts the proxy into the lab, and returns its address.
 fn proxy(lab: &Lab<'_>) -> String {
     let config = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "proxy"}, "data": {"nginx.conf": PROXY},
@@ -105,7 +120,7 @@ fn proxy(lab: &Lab<'_>) -> String {
         lab.apply(&object).unwrap();
     }
     lab.ready(&["pod/proxy"]);
-    lab.url("proxy").unwrap()
+    lab.system.address(&lab.namespace, "proxy").unwrap()
 }
 
 /// Publishes from a pod of the lab by the command line, and returns when that has ended well.

@@ -15,7 +15,8 @@ fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
     assert!(said.contains("http: accepted after "), "{said}");
     let enforced = system.json(&["namespace", NAMESPACE], r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}");
     assert_eq!(enforced.unwrap(), "restricted");
-    for selector in [OPERATOR_PODS, "tidegate.io/adapter=tidegate-http", "tidegate.io/adapter=tidegate-mqtt"] {
+    let adapters = ["http", "websocket", "mqtt"].map(|face| format!("tidegate.io/adapter=tidegate-{face}"));
+    for selector in [OPERATOR_PODS].into_iter().chain(adapters.iter().map(String::as_str)) {
         assert_eq!(system.pods(NAMESPACE, selector).unwrap().len(), 2, "{selector}");
     }
     let restarts =
