@@ -23,6 +23,7 @@ need ps procps
 if [ "${1:-}" = test ]; then
   need mosquitto_pub mosquitto-clients
   need npm npm
+  need chromium chromium
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -4,10 +4,12 @@ set -euo pipefail
 
 die() { echo "$*" >&2; exit 1; }
 
-PAHO=2.1.0
-MQTT_JS=5.14.1
+PYTHON=(paho-mqtt==2.1.0 websockets==17.4 kosoku==0.1.0)
+# The last of playwright-core that runs on Node 18.
+NODE=(mqtt@5.14.1 ws@8.23.0 paho-mqtt@1.1.0 playwright-core@1.61.1)
 cache=${TIDEGATE_CACHE:-$HOME/.cache/tidegate}/clients
-done_file=$cache/paho-$PAHO-mqttjs-$MQTT_JS
+# Named by all that is in it, so that another set is another one.
+done_file=$cache/$(IFS=_; echo "${PYTHON[*]}_${NODE[*]}")
 
 if [ ! -e "$done_file" ]; then
   mkdir -p "$cache"
@@ -15,12 +17,12 @@ if [ ! -e "$done_file" ]; then
   flock 9
 fi
 if [ ! -e "$done_file" ]; then
-  rm -rf "$cache/python" "$cache/node"
+  find "$cache" -mindepth 1 ! -path "$cache/lock" -delete
   python3 -m venv "$cache/python"
-  "$cache/python/bin/pip" --quiet --disable-pip-version-check install "paho-mqtt==$PAHO" ||
-    die "paho-mqtt $PAHO cannot be had from PyPI."
-  npm install --silent --no-audit --no-fund --prefix "$cache/node" "mqtt@$MQTT_JS" > /dev/null ||
-    die "mqtt $MQTT_JS cannot be had from npm."
+  "$cache/python/bin/pip" --quiet --disable-pip-version-check install "${PYTHON[@]}" ||
+    die "${PYTHON[*]} cannot be had from PyPI."
+  npm install --silent --no-audit --no-fund --prefix "$cache/node" "${NODE[@]}" > /dev/null ||
+    die "${NODE[*]} cannot be had from npm."
   touch "$done_file"
 fi
 echo "$cache"

@@ -10,9 +10,10 @@ let client;
 function connect(said) {
   const [protocolId, protocolVersion] = VERSIONS[said.version];
   client = mqtt.connect({
-    protocol: said.ca ? "mqtts" : "mqtt",
+    protocol: (said.path ? "ws" : "mqtt") + (said.ca ? "s" : ""),
     host: said.host,
     port: said.port,
+    path: said.path ?? undefined,
     ca: said.ca ? fs.readFileSync(said.ca) : undefined,
     username: said.thing,
     password: said.key,

@@ -3,7 +3,9 @@
 //! Owns the process and its folder of manifests. Must not share code with what it tests.
 #![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
 
+pub mod device;
 pub mod mqtt;
+pub mod ws;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
