@@ -448,6 +448,11 @@ impl DeliveryQueue {
         }
     }
 
+    /// Whether it was full and has ended, though that may not be read yet.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.queue.lock().ended
+    }
+
     /// What says whether its device is away.
     #[must_use]
     pub fn rest(&self) -> Rest {

@@ -150,6 +150,10 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        // Who reads nothing at all does not read of the end either.
+        if self.ended.is_none() && self.parts.queue.is_overrun() {
+            self.end(SubscriptionEnd::Overrun);
+        }
         self.parts.metrics.subscriptions.get_or_create(&ProtocolLabels::of(self.parts.protocol)).dec();
     }
 }

@@ -11,6 +11,8 @@ use tungstenite::error::{Error, ProtocolError};
 
 use crate::close::Close;
 
+/// Pings that are answered before what was said is on its way: more are not read.
+const PONGS_MAX: usize = 16;
 /// How long a peer may take to read our last words, and to answer them.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -44,11 +46,13 @@ pub enum Stopped {
 pub struct Socket {
     inner: WebSocket,
     is_unflushed: bool,
+    /// Pings that were answered since all was on its way.
+    pongs: usize,
 }
 
 impl Socket {
     pub(crate) const fn new(inner: WebSocket) -> Self {
-        Self { inner, is_unflushed: false }
+        Self { inner, is_unflushed: false, pongs: 0 }
     }
 
     /// Waits for what comes, if it `reads`, and until all is on its way, if it is not. Nothing is lost when the future is
@@ -66,13 +70,19 @@ impl Socket {
         {
             return Poll::Ready(flushed.map(|()| Incoming::Flushed));
         }
-        if !reads {
+        if !reads || self.pongs >= PONGS_MAX {
             return Poll::Pending;
         }
         self.inner.poll_next_unpin(cx).map(|came| match came {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
             Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Binary(bytes)),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Incoming::Alive),
+            Some(Ok(Message::Ping(_))) => {
+                // Its answer is written already, as far as the peer takes it.
+                self.is_unflushed = true;
+                self.pongs += 1;
+                Ok(Incoming::Alive)
+            }
+            Some(Ok(Message::Pong(_))) => Ok(Incoming::Alive),
             Some(Ok(Message::Close(_))) => Ok(Incoming::Closing),
             Some(Err(error)) => Err(stopped(error.into_inner())),
             None => Err(Stopped::Gone),
@@ -83,6 +93,9 @@ impl Socket {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         let flushed = self.inner.poll_flush_unpin(cx).map_err(|error| stopped(error.into_inner()));
         self.is_unflushed = flushed.is_pending();
+        if flushed.is_ready() {
+            self.pongs = 0;
+        }
         flushed
     }
 

@@ -10,7 +10,8 @@ const tell = (event, more = {}) => console.log(JSON.stringify({ event, ...more }
 
 let browser;
 
-async function open(options = {}) {
+// Errors on the console that hold this text are expected.
+async function open(options = {}, expected) {
   browser ??= await chromium.launch({
     executablePath: execFileSync("sh", ["-c", "command -v chromium"]).toString().trim(),
     // Root has no sandbox, and a container often no room in /dev/shm.
@@ -18,7 +19,10 @@ async function open(options = {}) {
     handleSIGTERM: false,
   });
   const page = await browser.newPage({ ignoreHTTPSErrors: true, ...options });
-  page.on("console", (message) => message.type() === "error" && tell("fault", { text: message.text() }));
+  page.on("console", (message) => {
+    const text = message.text();
+    if (message.type() === "error" && !(expected && text.includes(expected))) tell("fault", { text });
+  });
   page.on("pageerror", (error) => tell("fault", { text: String(error) }));
   page.on("crash", () => tell("fault", { text: "the page crashed" }));
   return page;

@@ -7,8 +7,8 @@ let page;
 const todo = {
   // Serves a file, so that the page has an origin.
   serve: async ({ file }) => ({ origin: await serve([file]) }),
-  async open({ url, width, height, dark }) {
-    page = await open({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
+  async open({ url, width, height, dark, expected }) {
+    page = await open({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" }, expected);
     page.setDefaultTimeout(PATIENCE);
     await page.goto(url);
   },

@@ -71,11 +71,19 @@ fn faces_on(broker: &str, tls: &Certificate) -> (Adapter, Vec<(String, String)>)
     let urls = [
         ("http", adapter.http().port(), String::new()),
         ("https", adapter.https().unwrap().port(), tls.cert()),
+        ("ws", adapter.http().port(), String::new()),
+        ("wss", adapter.https().unwrap().port(), tls.cert()),
         ("mqtt", adapter.mqtt().port(), String::new()),
         ("mqtts", adapter.mqtts().unwrap().port(), tls.cert()),
     ];
     let urls = urls.map(|(scheme, port, ca)| (format!("{scheme}://localhost:{port}"), ca));
     (adapter, urls.into())
+}
+
+/// What is spoken, whether with TLS or without.
+fn face(url: &str) -> &str {
+    let scheme = url.split("://").next().unwrap();
+    ["http", "ws", "mqtt"].into_iter().find(|face| scheme.starts_with(face)).unwrap()
 }
 
 #[test]
@@ -84,7 +92,7 @@ fn every_face_checks_itself_and_reaches_every_other() {
     let (adapter, urls) = faces(&tls);
     for (url, ca) in &urls {
         let checked = tidegate(url, ca, &["check"]).output().unwrap();
-        let face = url.split("://").next().unwrap().trim_end_matches('s');
+        let face = face(url);
         assert!(
             checked.status.success() && said(&checked).starts_with(&format!("{face}: accepted after ")),
             "{url}: {}",
@@ -162,13 +170,19 @@ fn what_the_server_refuses_is_told_with_its_exit_code() {
             assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
             assert!(said(&output).contains(expected), "{url}: {}", said(&output));
         };
-        let is_mqtt = url.starts_with("mqtt");
+        let face = face(url);
+        let is_mqtt = face == "mqtt";
         let publish = ["publish", "1"];
         let wrong = tidegate_as("lab.dev1", "wrong-key-0123456789", url, ca, &publish);
         refused(wrong, 77, if is_mqtt { "BadUserNamePassword" } else { "401" });
         // It may subscribe alone.
         let other = tidegate_as("lab.dev2", KEY_2, url, ca, &publish);
-        refused(other, 77, if is_mqtt { "NotAuthorized" } else { "403" });
+        let forbidden = match face {
+            "mqtt" => "NotAuthorized",
+            "ws" => "forbidden",
+            _ => "403",
+        };
+        refused(other, 77, forbidden);
         // Of a client of MQTT it is not even sent.
         let code = if is_mqtt { 64 } else { 77 };
         refused(tidegate(url, ca, &["publish", "1", "--subtopic", "a/+"]), code, "");
@@ -193,7 +207,11 @@ fn a_subscriber_is_told_that_the_server_ends() {
     assert_eq!(adapter.terminate().unwrap(), Some(0));
     for ((url, _), subscriber) in urls.iter().zip(subscribers) {
         let (code, words) = subscriber.end();
-        let expected = if url.starts_with("mqtt") { "ServerShuttingDown" } else { "shutting-down" };
+        let expected = match face(url) {
+            "mqtt" => "ServerShuttingDown",
+            "ws" => "1012 the server is shutting down",
+            _ => "shutting-down",
+        };
         assert!(code == Some(77) && words.contains(expected), "{url}: {code:?} {words}");
     }
 }
@@ -205,7 +223,7 @@ fn what_is_missing_or_out_of_range_is_a_matter_of_usage() {
         assert_eq!(output.status.code(), Some(64), "{expected}: {}", said(&output));
         assert!(said(&output).contains(expected), "{expected}: {}", said(&output));
     };
-    for url in ["http://127.0.0.1:1", "mqtt://127.0.0.1:1"] {
+    for url in ["http://127.0.0.1:1", "ws://127.0.0.1:1", "mqtt://127.0.0.1:1"] {
         let mut keyless = tidegate(url, "", &["publish", "1"]);
         keyless.env_remove("TIDEGATE_KEY");
         usage(keyless, "a key is needed: --key-file FILE, or TIDEGATE_KEY");
