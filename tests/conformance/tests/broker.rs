@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, mqtt, status, until};
+use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, mqtt, status, until, ws};
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions,
@@ -166,7 +166,7 @@ struct Told {
     accepted: Mutex<BTreeSet<u64>>,
     accepted_at: Mutex<Vec<Instant>>,
     refused: AtomicU64,
-    /// Connections over MQTT that were ended, since the broker was away for longer than the bound.
+    /// Connections that were ended, since the broker was away for longer than the bound.
     ended: AtomicU64,
     next: AtomicU64,
     stop: AtomicBool,
@@ -216,6 +216,57 @@ fn publish_over_mqtt(adapter: &Adapter, id: &'static str, told: &Told) {
     }
 }
 
+/// A socket that is open once the broker is there.
+fn open_socket(adapter: &Adapter, protocol: &str, id: usize, told: &Told) -> ws::Socket {
+    let path = format!("/{TOPIC}/{protocol}/{id}");
+    let mut found = None;
+    until("a socket opens", || {
+        found = ws::Socket::open_speaking(adapter.http(), &path, KEY_1, protocol).ok();
+        found.is_some() || told.stop.load(Ordering::Relaxed)
+    });
+    found.unwrap_or_else(|| ws::Socket::open_speaking(adapter.http(), &path, KEY_1, protocol).unwrap())
+}
+
+/// Over WebSocket, each frame answered: some at once, so that they are in flight together.
+fn publish_over_answered_socket(adapter: &Adapter, id: usize, told: &Told) {
+    let mut socket = open_socket(adapter, "tidegate.v1", id, told);
+    while !told.stop.load(Ordering::Relaxed) {
+        let numbers: Vec<u64> = (0..8).map(|_| told.next.fetch_add(1, Ordering::Relaxed)).collect();
+        for number in &numbers {
+            let frame = format!(r#"{{"type":"publish","id":{number},"payload":"{number}"}}"#);
+            socket.say(ws::TEXT, frame).unwrap();
+        }
+        let mut open = numbers.len();
+        while open > 0 {
+            let answer: serde_json::Value = serde_json::from_str(&socket.message().unwrap().text()).unwrap();
+            match answer["type"].as_str().unwrap() {
+                "accepted" => told.accept(answer["id"].as_u64().unwrap()),
+                "refused" if answer["code"] == "broker-unavailable" => {
+                    told.refused.fetch_add(1, Ordering::Relaxed);
+                }
+                "ready" | "gap" => continue,
+                _ => panic!("answered {answer}"),
+            }
+            open -= 1;
+        }
+    }
+}
+
+/// The same without answers: all that was sent is accepted where the socket closes as it was asked to.
+fn publish_over_plain_socket(adapter: &Adapter, id: usize, told: &Told) {
+    while !told.stop.load(Ordering::Relaxed) {
+        let mut socket = open_socket(adapter, "", id, told);
+        let numbers: Vec<u64> = (0..20).map(|_| told.next.fetch_add(1, Ordering::Relaxed)).collect();
+        // It may be closed before all is sent.
+        let sent = numbers.iter().try_for_each(|number| socket.say(ws::TEXT, number.to_string()));
+        match sent.and_then(|()| socket.close()) {
+            Ok(1000) => numbers.into_iter().for_each(|number| told.accept(number)),
+            Ok(1013) | Err(_) => drop(told.ended.fetch_add(1, Ordering::Relaxed)),
+            Ok(code) => panic!("closed {code}"),
+        }
+    }
+}
+
 fn read_status(stream: &mut TcpStream) -> u16 {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -245,7 +296,8 @@ impl Told {
     }
 }
 
-/// BR-47, and the promise of 202, PUBACK and PUBREC: killed twice, paused once, under the load of 40 connections for 30 s.
+/// BR-47, and the promise of 202, PUBACK and PUBREC, of an answered frame and of a socket that closes as it was asked to:
+/// killed twice, paused once, under the load of 48 connections for 30 s.
 #[test]
 fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
     let mut rabbit = Rabbit::start().unwrap();
@@ -267,6 +319,11 @@ fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
     devices.extend(["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| {
         let (told, adapter) = (Arc::clone(&told), Arc::clone(&adapter));
         std::thread::spawn(move || publish_over_mqtt(&adapter, id, &told))
+    }));
+    devices.extend((0..8).map(|id| {
+        let (told, adapter) = (Arc::clone(&told), Arc::clone(&adapter));
+        let publish = if id % 2 == 0 { publish_over_answered_socket } else { publish_over_plain_socket };
+        std::thread::spawn(move || publish(&adapter, id, &told))
     }));
     // RabbitMQ has not made a queue durable that was declared a moment ago.
     until("the queue is 3 s old", || begun.elapsed() > Duration::from_secs(4));
