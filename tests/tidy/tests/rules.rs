@@ -162,13 +162,15 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ),
 ];
 /// A crate of others, and who may name it.
-const FOR_FEW: [(&str, &[&str]); 6] = [
+const FOR_FEW: [(&str, &[&str]); 8] = [
     ("lapin", &["tidegate-amqp"]),
     ("kube", &["tidegate-api", "tidegate-runtime"]),
     ("k8s-openapi", &["tidegate-api", "tidegate-plan", "tidegate-runtime"]),
     ("axum", &["tidegate-http", "tidegate-ws", "tidegate-daemon", "tidegate-runtime"]),
     ("reqwest", &["tidegate-client", "tidegate-grants-client", "tidegate-runtime"]),
     ("rumqttc", &["tidegate-client"]),
+    ("tungstenite", &["tidegate-ws"]),
+    ("tokio-tungstenite", &["tidegate-client"]),
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];
