@@ -21,6 +21,9 @@ socket.on("open", () => message && socket.send(message));
 socket.on("message", (data) => console.log(data.toString()));
 socket.on("close", (code, reason) => console.log(`closed: ${code} ${reason}`));
 // Not let in: the answer says why.
-socket.on("unexpected-response", (_, answer) => answer.on("data", (problem) => console.error(problem.toString())));
+socket.on("unexpected-response", (_, answer) => {
+  answer.on("data", (problem) => console.error(problem.toString()));
+  answer.on("end", () => process.exit(1));
+});
 socket.on("error", (error) => console.error(error.message));
 process.on("SIGINT", () => socket.close(1000));

@@ -15,12 +15,14 @@ pub struct Presence {
     grants: Arc<dyn GrantSource>,
     changes: watch::Receiver<Generation>,
     clock: Arc<dyn Clock>,
+    /// Whether the table in force has been asked.
+    is_asked: bool,
 }
 
 impl Presence {
     pub(crate) fn new(principal: Principal, grants: Arc<dyn GrantSource>, clock: Arc<dyn Clock>) -> Self {
         let changes = grants.changes();
-        Self { principal, grants, changes, clock }
+        Self { principal, grants, changes, clock, is_asked: false }
     }
 
     /// Who it is.
@@ -35,16 +37,25 @@ impl Presence {
         self.lost(|_| true).await;
     }
 
-    /// The same, or until it has not all that it needs any more: each new table is asked.
+    /// The same, or until it has not all that it needs any more. Each new table is asked once, however often this is called.
     pub async fn lost(&mut self, has_all: impl Fn(&Principal) -> bool) {
         loop {
-            let Ok(principal) = self.grants.table().refresh(&self.principal, self.clock.now()) else { return };
-            self.principal = principal;
-            if !has_all(&self.principal) {
-                return;
+            let is_new = self.changes.has_changed().unwrap_or(true);
+            if is_new || !self.is_asked || self.principal.not_after().is_some() {
+                self.changes.mark_unchanged();
+                self.is_asked = false;
+                let Ok(principal) = self.grants.table().refresh(&self.principal, self.clock.now()) else { return };
+                self.principal = principal;
+                if !has_all(&self.principal) {
+                    return;
+                }
+                self.is_asked = true;
             }
             tokio::select! {
-                changed = self.changes.changed() => if changed.is_err() { return },
+                changed = self.changes.changed() => match changed {
+                    Ok(()) => self.is_asked = false,
+                    Err(_source_gone) => return,
+                },
                 () = key_ended(&self.principal, self.clock.now()) => {}
             }
         }

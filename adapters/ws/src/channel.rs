@@ -207,13 +207,13 @@ impl Channel {
             let is_open = matches!(self.phase, Phase::Open);
             let reads = self.reads();
             let takes = is_open && self.socket.is_flushed();
-            // To write anything would answer the close frame of a peer that parts.
+            // To write anything would answer the close frame of a peer that parts, and what is under way is still to be known.
             let is_parting = matches!(self.phase, Phase::Parting);
             let Self { face, socket, rights, presence, subscription, in_flight, .. } = self;
             let event = tokio::select! {
                 biased;
                 () = &mut leaving => Event::Departure,
-                () = presence.lost(|principal| rights.stand(face, principal)) => Event::Lost,
+                () = presence.lost(|principal| rights.stand(face, principal)), if !is_parting => Event::Lost,
                 Some(settled) = in_flight.next(), if !in_flight.is_empty() => Event::Settled(settled),
                 () = &mut tick => Event::Tick,
                 came = socket.next(reads), if !is_parting => Event::Came(came),
@@ -374,6 +374,7 @@ impl Channel {
                 }));
             }
             Err(refusal) => {
+                tracing::debug!(thing = %self.presence.principal().thing(), %refusal, "a frame is refused");
                 self.face.bridge.count_refused_publish(Protocol::WebSocket, &refusal);
                 // Nothing that a plain socket says after a frame that is refused is taken for accepted.
                 self.is_refused = matches!(self.speech, Speech::Plain { .. });

@@ -77,21 +77,21 @@ fn all_pods_are_replaced_without_a_message_lost() {
     eprintln!("a device was away for {:.1?} at most", listener.longest_absence());
 }
 
-/// Both ways over MQTT: pods replaced by a new setting, and then killed.
-#[test]
-fn mqtt_clients_move_to_other_pods_and_nothing_that_was_acknowledged_is_lost() {
+/// Both ways on connections that are kept: pods replaced by a new setting, and then killed. What is under way when a pod ends
+/// is not accepted, and why is said: by one of these.
+fn clients_move_to_other_pods(protocol: &str, scheme: &str, patch: &str, told: &[Status]) {
     let system = system();
     let lab = system.lab().unwrap();
     lab.apply(&channel("telemetry")).unwrap();
     lab.apply(&thing("sensor", &["telemetry"])).unwrap();
-    lab.apply(&adapter("mqtt", json!({"protocol": "MQTT", "replicas": 2, "drain": {"timeout": "20s"}}))).unwrap();
-    lab.ready(&["channel/telemetry", "thing/sensor", "adapter/mqtt"]);
-    let address = system.address(&lab.namespace, "mqtt").unwrap();
-    let device = lab.device("sensor", &format!("mqtt://{address}"));
+    lab.apply(&adapter(scheme, json!({"protocol": protocol, "replicas": 2, "drain": {"timeout": "20s"}}))).unwrap();
+    lab.ready(&["channel/telemetry", "thing/sensor", &format!("adapter/{scheme}")]);
+    let address = system.address(&lab.namespace, scheme).unwrap();
+    let device = lab.device("sensor", &format!("{scheme}://{address}"));
     let witness = lab.witness().unwrap();
     let listener = Listener::start(&device, &Address::new("telemetry", "#"));
     let traffic = Traffic::start(&device, &Address::new("telemetry", "load"));
-    replace_by_setting(&system, &lab, "mqtt", r#"{"spec": {"settings": {"mqtt": {"maxWaiting": 2000}}}}"#);
+    replace_by_setting(&system, &lab, scheme, patch);
     until("the device listens to a new pod", || listener.is_open() && listener.subscriptions() > 1);
     traffic.goes_on(100);
     let pods = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
@@ -101,11 +101,22 @@ fn mqtt_clients_move_to_other_pods_and_nothing_that_was_acknowledged_is_lost() {
     }
     let before = listener.numbers().len();
     until("the device hears more", || listener.numbers().len() > before);
-    let accepted = nothing_is_lost("MQTT adapters replaced and killed", traffic, &witness);
-    // What is under way when a pod ends is not acknowledged, and why is said.
-    let shutting_down = Status::Mqtt("ServerShuttingDown".to_owned());
-    assert!(accepted.refused.keys().all(|status| *status == shutting_down), "{:?}", accepted.refused);
+    let accepted = nothing_is_lost(&format!("{protocol} adapters replaced and killed"), traffic, &witness);
+    assert!(accepted.refused.keys().all(|status| told.contains(status)), "{:?}", accepted.refused);
     eprintln!("a device was away for {:.1?} at most", listener.longest_absence());
+}
+
+#[test]
+fn mqtt_clients_move_to_other_pods_and_nothing_that_was_acknowledged_is_lost() {
+    let patch = r#"{"spec": {"settings": {"mqtt": {"maxWaiting": 2000}}}}"#;
+    clients_move_to_other_pods("MQTT", "mqtt", patch, &[Status::Mqtt("ServerShuttingDown".to_owned())]);
+}
+
+#[test]
+fn sockets_move_to_other_pods_and_nothing_that_was_answered_is_lost() {
+    let patch = r#"{"spec": {"settings": {"websocket": {"maxInFlight": 100}}}}"#;
+    // The handshake with a pod that ends is refused.
+    clients_move_to_other_pods("WebSocket", "ws", patch, &[Status::Closed(1012), Status::Http(503)]);
 }
 
 #[test]
