@@ -13,6 +13,8 @@ use tidegate_plan::{ADAPTER_LABEL, Installation, MANAGED_BY, MANAGED_BY_LABEL, O
 pub(crate) struct Fleet {
     adapters: BTreeMap<ObjectId, Adapter>,
     owned: BTreeMap<ObjectId, BTreeMap<OwnedKind, Value>>,
+    /// What is being written, and was not observed since that began.
+    unobserved: BTreeSet<(OwnedKind, ObjectId)>,
     listed: BTreeSet<OwnedKind>,
     adapters_listed: bool,
     /// How the operator was installed; not before its authority is known.
@@ -25,7 +27,10 @@ impl Fleet {
     pub(crate) fn observe_adapter(&mut self, id: &ObjectId, adapter: Option<Adapter>) {
         match adapter {
             Some(adapter) => drop(self.adapters.insert(id.clone(), adapter)),
-            None => drop(self.adapters.remove(id)),
+            None => {
+                self.adapters.remove(id);
+                self.unobserved.retain(|(_, of)| of != id);
+            }
         }
         self.touched.insert(id.clone());
     }
@@ -36,8 +41,22 @@ impl Fleet {
         self.touch_all();
     }
 
+    /// Something that an Adapter owns is about to be written.
+    pub(crate) fn begin_write(&mut self, kind: OwnedKind, id: ObjectId) {
+        self.unobserved.insert((kind, id));
+    }
+
+    /// It was written, and came out as `object`. That may be older than what was observed meanwhile, which then stands:
+    /// whatever is missing in it is still to be observed.
+    pub(crate) fn wrote(&mut self, kind: OwnedKind, id: ObjectId, object: Value) {
+        if self.unobserved.contains(&(kind, id.clone())) {
+            self.observe_owned(kind, id, Some(object));
+        }
+    }
+
     /// Something that an Adapter owns, as it is now.
     pub(crate) fn observe_owned(&mut self, kind: OwnedKind, id: ObjectId, object: Option<Value>) {
+        self.unobserved.remove(&(kind, id.clone()));
         let of = self.owned.entry(id.clone()).or_default();
         match object {
             Some(object) => drop(of.insert(kind, object)),
@@ -51,6 +70,7 @@ impl Fleet {
 
     /// All that there are of a kind.
     pub(crate) fn observe_all_owned(&mut self, kind: OwnedKind, all: BTreeMap<ObjectId, Value>) {
+        self.unobserved.retain(|(unobserved, _)| *unobserved != kind);
         for of in self.owned.values_mut() {
             of.remove(&kind);
         }
@@ -169,5 +189,23 @@ mod tests {
         fleet.observe_owned(OwnedKind::Service, id.clone(), Some(Value::Null));
         fleet.observe_all_owned(OwnedKind::Service, BTreeMap::new());
         assert!(fleet.owned(&id).is_empty());
+    }
+
+    #[test]
+    fn what_came_of_a_write_does_not_hide_what_was_observed_meanwhile() {
+        let id = ObjectId::new("lab", "http");
+        let (kind, old, new) = (OwnedKind::Deployment, Value::from(1), Value::from(2));
+        let after = |meanwhile: &dyn Fn(&mut Fleet)| {
+            let mut fleet = Fleet::default();
+            fleet.begin_write(kind, id.clone());
+            meanwhile(&mut fleet);
+            fleet.wrote(kind, id.clone(), old.clone());
+            fleet.owned(&id).get(&kind).cloned()
+        };
+        assert_eq!(after(&|_| {}), Some(old.clone()));
+        assert_eq!(after(&|fleet| fleet.observe_owned(OwnedKind::Service, id.clone(), None)), Some(old.clone()));
+        assert_eq!(after(&|fleet| fleet.observe_owned(kind, id.clone(), Some(new.clone()))), Some(new.clone()));
+        assert_eq!(after(&|fleet| fleet.observe_owned(kind, id.clone(), None)), None);
+        assert_eq!(after(&|fleet| fleet.observe_all_owned(kind, BTreeMap::new())), None);
     }
 }

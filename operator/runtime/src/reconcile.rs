@@ -148,12 +148,13 @@ impl Writer {
         }
         let body = with_replicas(wanted, seen.as_ref());
         let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.state.known().fleet.begin_write(kind, id.clone());
         let object = in_time(api.patch(&id.name, &params, &Patch::Apply(&body))).await?;
         tracing::info!(namespace = %id.namespace, name = %id.name, ?kind, "applied");
         self.metrics.applied.inc();
         let object = owned(&object).object;
         self.accepted.remember(kind, id, differs(wanted, &object).then(|| projection(wanted, &object)));
-        self.state.known().fleet.observe_owned(kind, id.clone(), Some(object));
+        self.state.known().fleet.wrote(kind, id.clone(), object);
         Ok(Outcome::Good)
     }
 

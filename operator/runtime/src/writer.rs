@@ -36,6 +36,8 @@ use crate::state::{State, Subject};
 pub(crate) const FIELD_MANAGER: &str = "tidegate";
 /// How soon an object is looked at again when it could not be written.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How long after a write its outcome has been observed, by any measure.
+const OBSERVED_AFTER: Duration = Duration::from_secs(5);
 /// How soon a name that is in use is looked at again.
 const CONFLICT_AGAIN: Duration = Duration::from_secs(10);
 /// Objects that are written at once.
@@ -105,6 +107,8 @@ pub(crate) fn pace(writes_per_second: u32) -> tokio::sync::Mutex<Interval> {
 pub(crate) enum Written {
     /// It is as it should be.
     Done,
+    /// Its status was written. Whether that still stands shows once it has been observed.
+    Said,
     /// The lease is not held, or the object changed meanwhile: look again.
     Again,
 }
@@ -124,6 +128,8 @@ impl Writer {
             };
             match outcome {
                 Ok(Written::Done) => {}
+                // What was to be said may have changed back before it was observed, and looked as if it were said already.
+                Ok(Written::Said) => self.state.look_again(subject.clone(), now() + OBSERVED_AFTER),
                 Ok(Written::Again) => self.state.look_again(subject.clone(), now() + RETRY_AFTER),
                 Err(error) => {
                     self.metrics.failed_writes.inc();
@@ -209,7 +215,7 @@ impl Writer {
                 self.metrics.status_writes.inc();
                 let before = of.stated().map_or(&[][..], K::conditions);
                 self.events.ready_changed(&reference(&kind, of.meta()), before, K::conditions(wanted)).await;
-                Ok(Written::Done)
+                Ok(Written::Said)
             }
             // It is gone: the watch will say so too.
             Err(Error::Api(status)) if status.is_not_found() => Ok(Written::Done),

@@ -1,5 +1,8 @@
 //! A namespace of one test, and typed objects to put into it.
 
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -120,6 +123,19 @@ impl<'a> Lab<'a> {
         self.apply(&thing("sensor", &["telemetry"]))?;
         self.apply(&adapter("http", spec))?;
         self.ready(&["channel/telemetry", "thing/sensor", "adapter/http"]);
+        self.reachable("http")
+    }
+
+    /// Waits until connections to an Adapter's Service come about. An Adapter is ready when its pods are; the node that
+    /// the test goes through refuses them until kube-proxy has heard of that, which by default is up to 1 s later.
+    ///
+    /// # Errors
+    /// When there is no such Service.
+    fn reachable(&self, adapter: &str) -> Result<()> {
+        /// How long a try may take: nodes answer the first few that they refuse, and leave others without an answer.
+        const CONNECT_MAX: Duration = Duration::from_millis(200);
+        let address: SocketAddr = self.system.address(&self.namespace, adapter)?.parse()?;
+        until("the Service leads to a pod", || TcpStream::connect_timeout(&address, CONNECT_MAX).is_ok());
         Ok(())
     }
 
