@@ -33,7 +33,8 @@ type SessionNumber = u64;
 #[derive(Debug, Default)]
 struct Sessions {
     opened: SessionNumber,
-    open: BTreeMap<SessionNumber, (Principal, TopicFilter)>,
+    /// By numbers that only grow, so that nodes are hardly more than half full: what they hold is small.
+    open: BTreeMap<SessionNumber, Box<(Principal, TopicFilter)>>,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +101,8 @@ impl Grants {
     /// waits for it.
     pub async fn revoked_ended(&self, now: Timestamp) {
         let table = self.table();
-        let allowed = |(principal, filter): &(Principal, TopicFilter)| {
+        let allowed = |session: &(Principal, TopicFilter)| {
+            let (principal, filter) = session;
             let principal = table.refresh(principal, now);
             principal.is_ok_and(|principal| table.authorize_filter(&principal, filter.clone(), now).is_ok())
         };
@@ -160,7 +162,7 @@ impl GrantSource for Grants {
         let mut sessions = self.register.sessions();
         sessions.opened += 1;
         let number = sessions.opened;
-        sessions.open.insert(number, (principal, filter));
+        sessions.open.insert(number, Box::new((principal, filter)));
         Session { number, register: Arc::clone(&self.register) }
     }
 

@@ -70,7 +70,8 @@ pub(crate) fn key_ended(principal: &Principal, now: Timestamp) -> impl Future<Ou
     let nap = principal.not_after().map(|end| end.saturating_since(now).saturating_add(Duration::from_millis(1)));
     async move {
         match nap {
-            Some(span) => tokio::time::sleep(span.min(NAP_MAX)).await,
+            // Most keys never end, and room for a timer is taken in every connection's future.
+            Some(span) => Box::pin(tokio::time::sleep(span.min(NAP_MAX))).await,
             None => std::future::pending().await,
         }
     }

@@ -148,7 +148,8 @@ struct Publisher {
 
 /// Runs a publisher's connection from its beginning to its end.
 async fn publish(http: HttpClient, path: String, mut requests: mpsc::Receiver<Request>) {
-    let (failure, socket) = match Socket::open(&http, &path).await {
+    // What is published there by others goes to subscriptions.
+    let (failure, socket) = match Socket::open(&http, &format!("{path}?subscribe=false")).await {
         Ok(mut socket) => (exchange(&mut socket, &mut requests).await, Some(socket)),
         Err(failure) => (failure, None),
     };
@@ -238,7 +239,6 @@ impl Unanswered {
                 let Some(id) = id else { return Err(refused) };
                 (id, Err(refused.error("publish")))
             }
-            // What is published there by others goes to subscriptions.
             Frame::Ready { .. } | Frame::Event(_) | Frame::Other => return Ok(()),
         };
         if let Some(answer) = self.0.remove(&id) {

@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use tidegate_bridge::{BoxFuture, Bridge, DeparturePace, Departures};
 use tidegate_model::{Refusal, TopicFilter, TopicLimits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::answer::{self, Problem};
 use crate::lent::Lent;
@@ -141,10 +141,8 @@ impl HttpFace {
         drop(line);
         let Some(session) = session else { return };
         session.await;
-        // Without this, a reset could overtake the last words of the session.
-        if let Ok(mut io) = back.await {
-            let _ = io.shutdown().await;
-        }
+        // Only its end needs the room for it.
+        Box::pin(shut_down(back)).await;
     }
 
     /// Answers requests until either side ends that, or the connection is to become another protocol's.
@@ -303,6 +301,14 @@ impl HttpFace {
             None => *room = Some(more),
         }
         Ok(())
+    }
+}
+
+/// Ends a connection in order, once it has come back: without this, a reset could overtake the last words of a session.
+async fn shut_down<Io: AsyncWrite + Unpin>(back: oneshot::Receiver<Io>) {
+    if let Ok(mut io) = back.await {
+        // One that is gone already has no order to keep.
+        let _ = io.shutdown().await;
     }
 }
 

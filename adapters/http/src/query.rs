@@ -53,9 +53,14 @@ pub(crate) fn qos(query: Option<&str>) -> Result<QoS, Problem> {
     level.ok_or(Problem::BadQuery("qos is 0, 1 or 2"))
 }
 
-fn flag(query: Option<&str>, name: &str, wrong: &'static str) -> Result<bool, Problem> {
+/// Whether `name` is true; `absent` where nothing is said.
+///
+/// # Errors
+/// [`Problem::BadQuery`] with these words.
+pub fn flag(query: Option<&str>, name: &str, absent: bool, wrong: &'static str) -> Result<bool, Problem> {
     match once(query, name)?.as_deref() {
-        None | Some(b"false" | b"0") => Ok(false),
+        None => Ok(absent),
+        Some(b"false" | b"0") => Ok(false),
         Some(b"true" | b"1") => Ok(true),
         Some(_) => Err(Problem::BadQuery(wrong)),
     }
@@ -63,12 +68,12 @@ fn flag(query: Option<&str>, name: &str, wrong: &'static str) -> Result<bool, Pr
 
 /// Whether the message is to be kept for those who subscribe later.
 pub(crate) fn retain(query: Option<&str>) -> Result<bool, Problem> {
-    flag(query, "retain", "retain is true or false")
+    flag(query, "retain", false, "retain is true or false")
 }
 
 /// Whether the message is asked for that is kept of the topic.
 pub(crate) fn last(query: Option<&str>) -> Result<bool, Problem> {
-    flag(query, "last", "last is true or false")
+    flag(query, "last", false, "last is true or false")
 }
 
 /// No history is kept yet, and who asks for it would wait for ever.

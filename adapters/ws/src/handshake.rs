@@ -72,6 +72,7 @@ impl WsFace {
         let received: Received = received.unwrap_or_default();
         let shown = Shown::read(&head.headers, query.as_deref());
         let content_type = content_type(&head.headers, query.as_deref())?;
+        let listens = query::flag(query.as_deref(), "subscribe", true, "subscribe is true or false")?;
         let handshake = self.handshake(head).await?;
         let principal = self.bridge.authenticate(&shown?.credential()).await?;
 
@@ -79,8 +80,12 @@ impl WsFace {
         let topic = Topic::parse_path(path, &self.limits.topic);
         let permit = topic.clone().and_then(|topic| self.bridge.permit(&principal, topic));
         let publishes = permit.is_ok();
+        if let (Err(refusal), false) = (&permit, listens) {
+            return Err(refusal.clone().into());
+        }
         let subscription = match self.bridge.may_subscribe(&principal, filter.clone()) {
             Err(Refusal::Forbidden) if publishes => None,
+            Ok(()) if !listens => None,
             Ok(()) | Err(_) => Some(self.bridge.subscribe(&principal, filter.clone(), Protocol::WebSocket).await?),
         };
         let payload_bytes_max = permit.map_or(MESSAGE_BYTES_MAX, |permit| permit.payload().bytes_max);

@@ -3,9 +3,11 @@
 //! Owns the load and the tables; measures a real adapter process on a real RabbitMQ.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark reads the clock and prints")]
 
+mod beside;
 mod decision;
 mod mqtt;
 mod publish;
+mod ws;
 
 use anyhow::{Result, bail};
 
@@ -13,7 +15,7 @@ fn main() -> Result<()> {
     // Only a second call fails, and then it is in force already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let parts = ["decision", "publish", "mqtt"];
+    let parts = ["decision", "publish", "mqtt", "ws"];
     if let Some(unknown) = chosen.iter().find(|part| !parts.contains(&part.as_str())) {
         bail!("{unknown}: no such part; there are {}", parts.join(", "));
     }
@@ -24,10 +26,13 @@ fn main() -> Result<()> {
     if wanted("publish") {
         tokio::runtime::Runtime::new()?.block_on(publish::run())?;
     }
+    // All clients on one thread: what they cost is taken from the same cores.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if wanted("mqtt") {
-        // All clients on one thread: what they cost is taken from the same cores.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(mqtt::run())?;
+    }
+    if wanted("ws") {
+        runtime.block_on(ws::run())?;
     }
     Ok(())
 }

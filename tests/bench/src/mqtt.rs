@@ -5,31 +5,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use conformance::Adapter;
 use conformance::mqtt::{Login, packet, text};
+use conformance::{Adapter, MANIFESTS};
 use futures_util::future::try_join_all;
-use lapin::options::{BasicPublishOptions, QueuePurgeOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::publish::{PAYLOAD, Sink, cpu, properties};
+use crate::beside::{Publisher, WINDOW, bare, connect_rate, head, idle, row};
+use crate::publish::PAYLOAD;
 
 const TOPIC: &str = "channels/lab.telemetry/messages/a";
-/// Connections that are made one after the other by each of so many.
-const CONNECTS: (usize, usize) = (16, 250);
 /// Messages of one publisher.
 const MESSAGES: usize = 20_000;
-/// Messages on their way to be acknowledged.
-const WINDOW: usize = 32;
 /// Subscribers, and messages to each.
 const FAN_OUT: (usize, usize) = (1_000, 50);
-/// Connections that say nothing.
-const IDLE: usize = 10_000;
-/// Rounds of a single publisher that waits for each answer.
-const ROUNDS: usize = 2_000;
 
 /// A Mosquitto on loopback, ended with this.
 struct Mosquitto {
@@ -69,7 +61,7 @@ struct Client {
     input: Vec<u8>,
 }
 
-impl Client {
+impl Publisher for Client {
     async fn connect(address: SocketAddr, id: &str) -> Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -82,6 +74,13 @@ impl Client {
         Ok(client)
     }
 
+    async fn publish(&mut self, count: usize) -> Result<()> {
+        self.stream.write_all(&window(1, count)).await?;
+        self.packets(count).await.map(drop)
+    }
+}
+
+impl Client {
     async fn subscribe(&mut self, qos: u8) -> Result<()> {
         self.stream.write_all(&packet(0x82, &[&[0, 1], &*text(TOPIC), &[qos]].concat())).await?;
         ensure!(self.packets(1).await? == [0x90], "not subscribed");
@@ -129,18 +128,15 @@ fn publish(qos: u8, id: u16) -> Vec<u8> {
     packet(0x30 | qos << 1, &[text(TOPIC), name, PAYLOAD.to_vec()].concat())
 }
 
-/// Connections made in a second, each with its login and goodbye.
-async fn connect_rate(address: SocketAddr) -> Result<f64> {
-    let begun = Instant::now();
-    let clients = (0..CONNECTS.0).map(|number| async move {
-        for _ in 0..CONNECTS.1 {
-            let mut client = Client::connect(address, &format!("c{number}")).await?;
-            client.stream.write_all(&[0xe0, 0]).await?;
-        }
-        anyhow::Ok(())
-    });
-    try_join_all(clients).await?;
-    Ok((CONNECTS.0 * CONNECTS.1) as f64 / begun.elapsed().as_secs_f64())
+/// So many messages.
+fn window(qos: u8, count: usize) -> Vec<u8> {
+    (0..count).flat_map(|number| publish(qos, u16::try_from(number + 1).unwrap_or(1))).collect()
+}
+
+/// Comes, and says goodbye.
+async fn visit(address: SocketAddr, number: usize) -> Result<()> {
+    let mut client = Client::connect(address, &format!("c{number}")).await?;
+    Ok(client.stream.write_all(&[0xe0, 0]).await?)
 }
 
 /// Messages in a second from one publisher to one subscriber, both with this QoS; so many at once, so that no queue is full.
@@ -148,8 +144,7 @@ async fn through(address: SocketAddr, qos: u8) -> Result<f64> {
     let mut subscriber = Client::connect(address, "subscriber").await?;
     subscriber.subscribe(qos).await?;
     let mut publisher = Client::connect(address, "publisher").await?;
-    let messages: Vec<u8> =
-        (0..WINDOW).flat_map(|number| publish(qos, u16::try_from(number + 1).unwrap_or(1))).collect();
+    let messages = window(qos, WINDOW);
     let (mut acknowledged, rounds, begun) = (0_u16, MESSAGES / WINDOW, Instant::now());
     for _ in 0..rounds {
         let send = async {
@@ -191,93 +186,17 @@ async fn fan_out(address: SocketAddr) -> Result<f64> {
     Ok((FAN_OUT.0 * FAN_OUT.1) as f64 / begun.elapsed().as_secs_f64())
 }
 
-fn resident_kib(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    Ok(line.split_whitespace().nth(1).context("no figure")?.parse()?)
-}
-
-/// KiB that a connection takes that is let in and says nothing.
-async fn idle(address: SocketAddr, pid: u32) -> Result<f64> {
-    let before = resident_kib(pid)?;
-    let mut clients = Vec::with_capacity(IDLE);
-    for number in 0..IDLE {
-        clients.push(Client::connect(address, &format!("i{number}")).await?);
-    }
-    let after = resident_kib(pid)?;
-    drop(clients);
-    Ok((after - before) / IDLE as f64)
-}
-
-/// Messages of QoS 1 in a second until a durable queue has them, over so many connections.
-async fn confirmed(address: SocketAddr, connections: usize, load: Duration) -> Result<f64> {
-    let begun = Instant::now();
-    let publishers = (0..connections).map(|number| async move {
-        let mut client = Client::connect(address, &format!("p{number}")).await?;
-        let mut count = 0;
-        while begun.elapsed() < load {
-            let messages = (0..WINDOW).flat_map(|number| publish(1, u16::try_from(number + 1).unwrap_or(1)));
-            client.stream.write_all(&messages.collect::<Vec<u8>>()).await?;
-            client.packets(WINDOW).await?;
-            count += WINDOW;
-        }
-        anyhow::Ok(count)
-    });
-    let count: usize = try_join_all(publishers).await?.into_iter().sum();
-    Ok(count as f64 / begun.elapsed().as_secs_f64())
-}
-
-fn median(mut rounds: Vec<Duration>) -> f64 {
-    rounds.sort_unstable();
-    rounds[rounds.len() / 2].as_secs_f64() * 1e6
-}
-
-/// The median time of one message of QoS 1, in µs, from a publisher that waits for each acknowledgement.
-async fn latency(address: SocketAddr) -> Result<f64> {
-    let mut client = Client::connect(address, "single").await?;
-    let mut rounds = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
-        let begun = Instant::now();
-        client.stream.write_all(&publish(1, 1)).await?;
-        client.packets(1).await?;
-        rounds.push(begun.elapsed());
-    }
-    Ok(median(rounds))
-}
-
-async fn bare_latency(sink: &Sink) -> Result<f64> {
-    let mut rounds = Vec::with_capacity(ROUNDS);
-    let channel = sink.confirming().await?;
-    for _ in 0..ROUNDS {
-        let begun = Instant::now();
-        let (options, key) = (BasicPublishOptions::default(), "channels.lab.telemetry.a".into());
-        let sent = channel.basic_publish("messages".into(), key, options, PAYLOAD, properties()).await?;
-        ensure!(sent.await?.is_ack(), "not confirmed");
-        rounds.push(begun.elapsed());
-    }
-    Ok(median(rounds))
-}
-
-fn row(what: &str, unit: &str, ours: f64, peer: Option<f64>) {
-    let (peer, ratio) = match peer {
-        Some(peer) => (format!("{peer:.1}"), format!("{:.2}", ours / peer)),
-        None => ("-".to_owned(), "-".to_owned()),
-    };
-    println!("{what:>34} {unit:>8} {ours:>12.1} {peer:>12} {ratio:>8}");
-}
-
 /// Asks both the same questions, one after the other.
 async fn beside_mosquitto(ours: (SocketAddr, u32), peer: Option<(SocketAddr, u32)>) -> Result<()> {
-    println!("\nMQTT, broker in process, beside Mosquitto");
-    println!("{:>34} {:>8} {:>12} {:>12} {:>8}", "", "", "adapter", "mosquitto", "ratio");
+    head("MQTT, broker in process, beside Mosquitto", "adapter", "mosquitto");
     let mut answers = Vec::new();
     for (address, pid) in std::iter::once(ours).chain(peer) {
         answers.push([
-            connect_rate(address).await.context("connect_rate")?,
+            connect_rate(async |number| visit(address, number).await).await.context("connect_rate")?,
             through(address, 0).await.context("through0")?,
             through(address, 1).await.context("through1")?,
             fan_out(address).await.context("fan_out")?,
-            idle(address, pid).await.context("idle")?,
+            idle(pid, async |number| Client::connect(address, &format!("i{number}")).await).await.context("idle")?,
         ]);
     }
     let questions = [
@@ -293,24 +212,6 @@ async fn beside_mosquitto(ours: (SocketAddr, u32), peer: Option<(SocketAddr, u32
     Ok(())
 }
 
-async fn beside_bare() -> Result<()> {
-    let sink = Sink::new().await?;
-    let adapter = Adapter::start(&sink.url, &["--log-level", "warn,adapter=info"])?;
-    println!("\nMQTT, QoS 1, until a durable queue of RabbitMQ has it, beside the AMQP client alone");
-    println!("{:>34} {:>8} {:>12} {:>12} {:>8}", "", "", "adapter", "bare", "ratio");
-    let load = Duration::from_secs(5);
-    let bare = crate::publish::bare(&sink.url, 2 * WINDOW).await?.per_second;
-    sink.channel.queue_purge("sink".into(), QueuePurgeOptions::default()).await?;
-    let before = cpu(&adapter.pid().to_string())?;
-    let rate = confirmed(adapter.mqtt(), 2, load).await?;
-    let cpu_us = (cpu(&adapter.pid().to_string())? - before) * 1e6 / (rate * load.as_secs_f64());
-    row("two connections, 64 in flight", "/s", rate, Some(bare));
-    sink.channel.queue_purge("sink".into(), QueuePurgeOptions::default()).await?;
-    row("one at a time, median", "µs", latency(adapter.mqtt()).await?, Some(bare_latency(&sink).await?));
-    println!("{:>34} {:>8} {cpu_us:>12.1}", "the adapter's CPU for a message", "µs");
-    Ok(())
-}
-
 pub(crate) async fn run() -> Result<()> {
     let mosquitto = Mosquitto::start()?;
     if mosquitto.is_none() {
@@ -320,5 +221,5 @@ pub(crate) async fn run() -> Result<()> {
     let peer = mosquitto.as_ref().map(|peer| (peer.address, peer.child.id()));
     beside_mosquitto((adapter.mqtt(), adapter.pid()), peer).await?;
     drop((adapter, mosquitto));
-    beside_bare().await
+    bare::<Client>("MQTT, QoS 1", Adapter::mqtt, MANIFESTS).await
 }

@@ -170,19 +170,13 @@ fn what_the_server_refuses_is_told_with_its_exit_code() {
             assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
             assert!(said(&output).contains(expected), "{url}: {}", said(&output));
         };
-        let face = face(url);
-        let is_mqtt = face == "mqtt";
+        let is_mqtt = face(url) == "mqtt";
         let publish = ["publish", "1"];
         let wrong = tidegate_as("lab.dev1", "wrong-key-0123456789", url, ca, &publish);
         refused(wrong, 77, if is_mqtt { "BadUserNamePassword" } else { "401" });
         // It may subscribe alone.
         let other = tidegate_as("lab.dev2", KEY_2, url, ca, &publish);
-        let forbidden = match face {
-            "mqtt" => "NotAuthorized",
-            "ws" => "forbidden",
-            _ => "403",
-        };
-        refused(other, 77, forbidden);
+        refused(other, 77, if is_mqtt { "NotAuthorized" } else { "403" });
         // Of a client of MQTT it is not even sent.
         let code = if is_mqtt { 64 } else { 77 };
         refused(tidegate(url, ca, &["publish", "1", "--subtopic", "a/+"]), code, "");

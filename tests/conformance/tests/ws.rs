@@ -1,5 +1,5 @@
 //! What a WebSocket does over time: signs of life, peers that do not read, RabbitMQ that dies, and MQTT over it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
