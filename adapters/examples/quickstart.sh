@@ -96,6 +96,8 @@ Try it yourself, in another terminal, from this folder ($PWD):
   Send      curl -i -X POST -H 'Content-Type: application/senml+json' -H "Authorization: \$(cat $work/sensor.key)" \\
               -d '$message' $url/hall
   Over TLS  the same with --cacert $work/ca.pem and https://localhost:$https/http/channels/lab.telemetry/messages/hall
+  Browser   open $examples/browser.html: server ws://localhost:$http, channel lab.telemetry, subtopic #,
+            and the key in $work/dashboard.key
   By hand   target/debug/tidegate check --url http://127.0.0.1:$http --thing lab.sensor --key-file $work/sensor.key --help
   Grants    edit $work/manifests/things.yaml, for example \`suspended: true\`: it counts within a second
   Metrics   curl http://127.0.0.1:$admin/metrics

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tidegate_model::{
-    Action, ContentType, Credential, Extras, Message, MessageId, Operation, Permit, Principal, Protocol, QoS, Refusal,
-    Timestamp, Topic, TopicFilter,
+    Action, ChannelRef, ContentType, Credential, Extras, Message, MessageId, Operation, Permit, Principal, Protocol,
+    QoS, Refusal, Timestamp, Topic, TopicFilter,
 };
 
 use crate::clock::Clock;
@@ -106,6 +106,14 @@ impl Bridge {
     /// [`Refusal::Forbidden`], or [`Refusal::Unauthenticated`] when the key has ended since.
     pub fn permit(&self, principal: &Principal, topic: Topic) -> Result<Permit, Refusal> {
         self.parts.grants.table().authorize(principal, Action::Publish, topic, self.now())
+    }
+
+    /// Bytes of the payloads of a Channel to which there is a right to publish, wherever in it.
+    ///
+    /// # Errors
+    /// As [`Bridge::permit`].
+    pub fn payload_bytes_max(&self, principal: &Principal, channel: &ChannelRef) -> Result<u32, Refusal> {
+        self.parts.grants.table().payload_bytes_max(principal, channel, self.now())
     }
 
     /// Everything that can be said of a payload before it is read: the content type it will carry, or why it is not

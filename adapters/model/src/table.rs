@@ -459,6 +459,19 @@ impl GrantTable {
         })
     }
 
+    /// Bytes of the payloads of a Channel to which a principal may publish, wherever in it.
+    ///
+    /// # Errors
+    /// As [`GrantTable::authorize`].
+    pub fn payload_bytes_max(
+        &self,
+        principal: &Principal,
+        channel: &ChannelRef,
+        now: Timestamp,
+    ) -> Result<u32, Refusal> {
+        self.granted(principal, Action::Publish, channel, now).map(|(channel, _)| channel.payload.bytes_max)
+    }
+
     /// The same right to publish in this table, for a permit that a slow device holds while tables change.
     ///
     /// # Errors

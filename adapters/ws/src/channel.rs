@@ -38,13 +38,20 @@ pub(crate) enum Speech {
 
 /// What a socket was opened for.
 pub(crate) struct Rights {
-    pub(crate) filter: TopicFilter,
-    /// Where frames go that name no other place; or why that is none to publish on.
-    pub(crate) topic: Result<Topic, Refusal>,
+    pub(crate) wish: Wish,
     pub(crate) publishes: bool,
     /// Bytes of a payload, as the channel admits them.
     pub(crate) payload_bytes_max: u32,
     pub(crate) subscribes: bool,
+}
+
+/// What a client asks for.
+pub(crate) struct Wish {
+    pub(crate) filter: TopicFilter,
+    /// Where frames go that name no other place; or why that is none to publish on.
+    pub(crate) topic: Result<Topic, Refusal>,
+    /// Whether frames may name another place.
+    pub(crate) is_answered: bool,
 }
 
 /// What became of a frame.
@@ -387,10 +394,10 @@ impl Channel {
         let Frame { payload, content_type, subtopic, qos, retain, expiry, extras, .. } = frame;
         let (face, principal) = (&self.face, self.presence.principal());
         let topic = match subtopic {
-            None => self.rights.topic.clone()?,
+            None => self.rights.wish.topic.clone()?,
             Some(text) => {
                 let subtopic = Subtopic::parse_url(&text, &face.limits.topic)?;
-                Topic { channel: self.rights.filter.channel.clone(), subtopic }
+                Topic { channel: self.rights.wish.filter.channel.clone(), subtopic }
             }
         };
         let permit = face.bridge.permit(principal, topic)?;
@@ -447,15 +454,22 @@ impl Channel {
     }
 }
 
+impl Wish {
+    /// Bytes of the payloads that may be published: where the socket is, or, where frames may name it, anywhere in the channel.
+    pub(crate) fn payload_bytes_max(&self, face: &WsFace, principal: &Principal) -> Result<u32, Refusal> {
+        if self.is_answered {
+            return face.bridge.payload_bytes_max(principal, &self.filter.channel);
+        }
+        let permit = face.bridge.permit(principal, self.topic.clone()?)?;
+        Ok(permit.payload().bytes_max)
+    }
+}
+
 impl Rights {
     /// Whether all that the socket was opened for still stands.
     fn stand(&self, face: &WsFace, principal: &Principal) -> bool {
-        let publishes = || {
-            let permit = self.topic.clone().and_then(|topic| face.bridge.permit(principal, topic));
-            permit.is_ok()
-        };
-        (!self.publishes || publishes())
-            && (!self.subscribes || face.bridge.may_subscribe(principal, self.filter.clone()).is_ok())
+        (!self.publishes || self.wish.payload_bytes_max(face, principal).is_ok())
+            && (!self.subscribes || face.bridge.may_subscribe(principal, self.wish.filter.clone()).is_ok())
     }
 }
 

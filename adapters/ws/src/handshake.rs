@@ -14,7 +14,7 @@ use tidegate_http::{Problem, Received, Shown, Switch, Upgrade, query};
 use tidegate_model::{Protocol, Refusal, Topic, TopicFilter};
 use tokio::sync::oneshot;
 
-use crate::channel::{Channel, Opened, Rights, Speech};
+use crate::channel::{Channel, Opened, Rights, Speech, Wish};
 use crate::socket::Socket;
 use crate::{WsFace, mqtt};
 
@@ -76,28 +76,28 @@ impl WsFace {
         let handshake = self.handshake(head).await?;
         let principal = self.bridge.authenticate(&shown?.credential()).await?;
 
+        let (handshake, is_answered) = handshake.choose(&[ANSWERED]);
         // A path with wildcards is none to publish on.
         let topic = Topic::parse_path(path, &self.limits.topic);
-        let permit = topic.clone().and_then(|topic| self.bridge.permit(&principal, topic));
-        let publishes = permit.is_ok();
-        if let (Err(refusal), false) = (&permit, listens) {
-            return Err(refusal.clone().into());
-        }
-        let subscription = match self.bridge.may_subscribe(&principal, filter.clone()) {
-            Err(Refusal::Forbidden) if publishes => None,
-            Ok(()) if !listens => None,
-            Ok(()) | Err(_) => Some(self.bridge.subscribe(&principal, filter.clone(), Protocol::WebSocket).await?),
+        let wish = Wish { filter, topic, is_answered };
+        let publishes = wish.payload_bytes_max(&self, &principal);
+        let filter = || wish.filter.clone();
+        let subscription = match (self.bridge.may_subscribe(&principal, filter()), &publishes) {
+            (_, Err(refusal)) if !listens => return Err(refusal.clone().into()),
+            (Err(Refusal::Forbidden), Ok(_)) => None,
+            (Ok(()), _) if !listens => None,
+            (Ok(()) | Err(_), _) => Some(self.bridge.subscribe(&principal, filter(), Protocol::WebSocket).await?),
         };
-        let payload_bytes_max = permit.map_or(MESSAGE_BYTES_MAX, |permit| permit.payload().bytes_max);
-        let (handshake, is_answered) = handshake.choose(&[ANSWERED]);
+        let payload_bytes_max = *publishes.as_ref().unwrap_or(&MESSAGE_BYTES_MAX);
         let (speech, bytes_max) = if is_answered {
             // A payload may be in base64, or have each of its quotes escaped.
             (Speech::Answered, (payload_bytes_max as usize).saturating_mul(2).saturating_add(ENVELOPE_BYTES_MAX))
         } else {
             (Speech::Plain { content_type }, payload_bytes_max as usize)
         };
+        let rights =
+            Rights { wish, publishes: publishes.is_ok(), payload_bytes_max, subscribes: subscription.is_some() };
         let (response, socket) = handshake.accept(bytes_max);
-        let rights = Rights { filter, topic, publishes, payload_bytes_max, subscribes: subscription.is_some() };
         let presence = self.bridge.presence(principal);
         // What a future takes along, it has room for as long as it is there.
         let opened = Box::new(Opened { received, speech, rights, presence, subscription });

@@ -28,10 +28,12 @@ async function open(options = {}, expected) {
   return page;
 }
 
-// Ends the program, and leaves no profile behind.
-async function leave(code = 0) {
-  await browser?.close();
-  process.exit(code);
+let leaving;
+
+// Ends the program once, and leaves no profile behind.
+function leave(code = 0) {
+  leaving ??= Promise.resolve(browser?.close()).then(() => process.exit(code));
+  return leaving;
 }
 
 process.on("SIGTERM", () => leave());

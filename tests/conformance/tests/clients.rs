@@ -313,7 +313,7 @@ fn what_is_retained_comes_to_who_subscribes_later() {
 #[test]
 fn what_comes_while_a_client_is_away_waits_for_it() {
     with_each(|adapter, tls, way| {
-        let here = Login { clean: false, ..login(&format!("away-{way:?}")) };
+        let here = Login { clean: false, ..login(&format!("away-{:?}-{}", way.0, way.1)) };
         let mut device = connected(adapter, tls, way, &here);
         assert!(device.subscribe(ALL, 1));
         device.leave();

@@ -453,6 +453,7 @@ fn the_example_for_node_sends_and_prints_what_comes() {
     assert!(child.wait().unwrap().success());
 
     let refused = node(example).args([&*url, "lab.other"]).env("KEY", KEY_1).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
     let words = String::from_utf8_lossy(&refused.stderr);
     assert!(words.contains("problem/forbidden"), "{words}");
 }

@@ -81,6 +81,11 @@ fn handshakes() -> Vec<(&'static str, String, String)> {
         row("to send alone", &format!("{PATH}?subscribe=false"), with("Sec-WebSocket-Protocol: tidegate.v1")),
         row("to send alone, without a right to it", &format!("{PATH}?subscribe=false"), authorized(KEY_2)),
         row("to send alone, on a wildcard", "/channels/lab.telemetry/messages/%23?subscribe=false", authorized(KEY_1)),
+        row(
+            "to send alone, wherever each frame says",
+            "/channels/lab.telemetry/messages/%23?subscribe=false",
+            with("Sec-WebSocket-Protocol: tidegate.v1"),
+        ),
         row("another version", PATH, with("Sec-WebSocket-Version: 8")),
         row("MQTT without its subprotocol", "/mqtt", with("Sec-WebSocket-Protocol: arduino")),
         row("MQTT without any", "/mqtt", authorized(KEY_1)),
