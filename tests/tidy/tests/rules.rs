@@ -119,9 +119,10 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 20] = [
+const MAY_NAME: [(&str, &[&str]); 21] = [
     ("tidegate-mqtt", &["tidegate-bridge", "tidegate-model", "tidegate-mqtt-proto"]),
     ("tidegate-mqtt-proto", &[]),
+    ("tidegate-coap-proto", &[]),
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
     ("tidegate-grants-proto", &["tidegate-model"]),
@@ -174,8 +175,9 @@ const FOR_FEW: [(&str, &[&str]); 8] = [
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "tidegate-mqtt-proto",
+    "tidegate-coap-proto",
     "tidegate-grants-proto",
     "tidegate-model",
     "tidegate-senml",
