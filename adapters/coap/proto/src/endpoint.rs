@@ -1,0 +1,505 @@
+//! A server's side of CoAP without I/O: datagrams and the answers of others go in, datagrams and questions come out.
+//!
+//! The caller polls [`Endpoint::poll_output`] until nothing is left after each call, and calls
+//! [`Endpoint::handle_timeout`] at [`Endpoint::poll_timeout`]. A request is a question with a [`Ticket`]; it is answered
+//! whenever that is possible, in whatever order. Whether the answer goes in the acknowledgement or in a message of its own,
+//! what is sent again and what a copy is told is decided here.
+//!
+//! Nothing is kept of a peer that only ever was refused.
+
+mod answer;
+mod body;
+mod confirm;
+mod exchange;
+mod observe;
+mod peer;
+mod trust;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::code::Code;
+use crate::decode::decode;
+use crate::encode::encode;
+use crate::error::Rejection;
+use crate::limits::Limits;
+use crate::message::{Carried, Message, MessageId, Request, Response, Token};
+use crate::option::{Block, OptionNumber};
+use crate::secret::{Keyed, Secret, fingerprint};
+
+use peer::Peer;
+
+/// Peers that are looked at to find one that can be forgotten.
+const EVICTION_TRIES: usize = 16;
+
+/// What names a peer: for UDP its address with that which it spoke to, for DTLS the association. Ordered, so that what is due
+/// at the same time comes in an order that can be told; hashed, so that it is found at once.
+pub trait Address: Clone + Ord + Hash {}
+
+impl<A: Clone + Ord + Hash> Address for A {}
+
+/// Names a request until it is answered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket<A> {
+    peer: A,
+    serial: u64,
+}
+
+impl<A> Ticket<A> {
+    /// Who asks.
+    pub const fn peer(&self) -> &A {
+        &self.peer
+    }
+}
+
+/// Names an observation. Two devices that use the same token never meet in it, nor do two observations one after the other.
+//= RFC7641 4.1
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Observer<A> {
+    peer: A,
+    token: Token,
+    serial: u64,
+}
+
+impl<A> Observer<A> {
+    /// Who observes.
+    pub const fn peer(&self) -> &A {
+        &self.peer
+    }
+
+    /// What it knows its observation by.
+    #[must_use]
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+}
+
+/// Why an observation is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client does not want it any more.
+    Deregistered,
+    /// The client registered again with the same token; that stands for itself.
+    Replaced,
+    /// The client answered a notification with a reset.
+    Reset,
+    /// The client acknowledged none of the copies of a notification.
+    Unanswered,
+}
+
+/// What the caller is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output<A> {
+    /// Send this; if that fails, it is lost like any datagram.
+    Send {
+        /// To whom.
+        peer: A,
+        /// What.
+        datagram: Bytes,
+    },
+    /// Answer this: [`Endpoint::respond`] or, for a GET that registers, [`Endpoint::observe`]. Its payload is whole.
+    Request {
+        /// Names it.
+        ticket: Ticket<A>,
+        /// What is asked.
+        request: Request,
+    },
+    /// Decide whether a body is let in of which the first block is here: [`Endpoint::admit`], or [`Endpoint::respond`] to
+    /// refuse. Nothing is kept of it before that. When it is whole, it comes as a request.
+    Begin {
+        /// Names the first block.
+        ticket: Ticket<A>,
+        /// What is asked, without a payload.
+        request: Request,
+    },
+    /// Say what holds now by [`Endpoint::notify`], news or not: it goes out as one that is to be acknowledged.
+    Refresh(Observer<A>),
+    /// An observation is over; there is nothing to be done about it.
+    Ended(Observer<A>, Ending),
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Datagrams that were no message.
+    pub malformed: u64,
+    /// Copies of requests.
+    pub copies: u64,
+    /// Requests that there was no room for.
+    pub overload: u64,
+    /// Confirmable messages that were sent again.
+    pub retransmits: u64,
+    /// Confirmable messages that nobody acknowledged.
+    pub unanswered: u64,
+    /// Values of observations that a newer one took the place of.
+    pub overtaken: u64,
+    /// Datagrams that were not sent, since the peer has not shown yet that it is where it says it is.
+    pub unproven: u64,
+    /// Peers that were forgotten to make room.
+    pub evicted: u64,
+}
+
+/// How much there is, for bounds and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Peers that something is known of.
+    pub peers: usize,
+    /// Requests that are not answered yet.
+    pub requests: usize,
+    /// Requests that are remembered.
+    pub exchanges: usize,
+    /// Observations.
+    pub observations: usize,
+    /// Bytes of bodies of which blocks are here.
+    pub bodies_bytes: usize,
+    /// Bytes of bodies that are being fetched.
+    pub snapshots_bytes: usize,
+}
+
+/// What all peers share.
+#[derive(Debug)]
+struct Shared<A> {
+    limits: Limits,
+    secret: Secret,
+    output: VecDeque<Output<A>>,
+    begun: Instant,
+    /// Since the epoch, when it was begun.
+    wall: Duration,
+    last_serial: u64,
+    held: Held,
+    counts: Counts,
+}
+
+impl<A> Shared<A> {
+    fn serial(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
+    }
+}
+
+/// One peer's part of it, while something is done with that.
+struct Scope<'a, A> {
+    address: &'a A,
+    now: Instant,
+    shared: &'a mut Shared<A>,
+}
+
+impl<A: Address> Scope<'_, A> {
+    fn put(&mut self, output: Output<A>) {
+        self.shared.output.push_back(output);
+    }
+
+    fn send(&mut self, datagram: Bytes) {
+        self.put(Output::Send { peer: self.address.clone(), datagram });
+    }
+}
+
+/// What of a request is not what it asks.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    id: MessageId,
+    token: Token,
+    is_confirmable: bool,
+    /// Of its datagram.
+    bytes: usize,
+    fingerprint: u64,
+}
+
+/// A server's side, for any number of peers.
+#[derive(Debug)]
+pub struct Endpoint<A> {
+    peers: HashMap<A, Peer, Keyed>,
+    timers: BTreeSet<(Instant, A)>,
+    shared: Shared<A>,
+}
+
+impl<A: Address> Endpoint<A> {
+    /// With nobody known. `seed` is to be drawn afresh and kept to oneself: Echo options are signed with it. `wall` is the
+    /// time since the epoch at `now`: sequence numbers of observations are made of it, so that they grow over restarts and
+    /// moves as far as clocks agree.
+    #[must_use]
+    pub fn new(limits: Limits, seed: [u8; 16], wall: Duration, now: Instant) -> Self {
+        let shared = Shared {
+            limits,
+            secret: Secret::new(seed),
+            output: VecDeque::new(),
+            begun: now,
+            wall,
+            last_serial: 0,
+            held: Held::default(),
+            counts: Counts::default(),
+        };
+        Self { peers: HashMap::with_hasher(Keyed(seed)), timers: BTreeSet::new(), shared }
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.shared.counts
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held { peers: self.peers.len(), ..self.shared.held }
+    }
+
+    /// What the caller is to do next.
+    pub fn poll_output(&mut self) -> Option<Output<A>> {
+        self.shared.output.pop_front()
+    }
+
+    /// When [`Endpoint::handle_timeout`] is to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.poll_timeout().is_some_and(|at| at <= now) {
+            let Some((_, address)) = self.timers.pop_first() else { return };
+            if let Some(peer) = self.peers.get_mut(&address) {
+                peer.scheduled = None;
+                peer.handle_timeout(&mut Scope { address: &address, now, shared: &mut self.shared });
+            }
+            self.settle(&address);
+        }
+    }
+
+    /// A datagram came. Multicast is the caller's: what was sent to a group does not belong here.
+    pub fn handle_datagram(&mut self, address: A, datagram: &Bytes, now: Instant) {
+        match decode(datagram) {
+            Err(error) => {
+                self.shared.counts.malformed += 1;
+                match error.rejection {
+                    Rejection::Reset(id) => self.reset(address, id),
+                    Rejection::Silence => {}
+                }
+            }
+            //= RFC7252 4.2, 4.3
+            Ok(Message::Ping(id)) => self.reset(address, id),
+            Ok(Message::Request { id, is_confirmable, token, request }) => {
+                let fingerprint = fingerprint(datagram);
+                let head = Head { id, token, is_confirmable, bytes: datagram.len(), fingerprint };
+                self.handle_request(&address, head, request, now);
+            }
+            Ok(Message::Acknowledgement(id) | Message::Response { id, carried: Carried::Piggybacked, .. }) => {
+                self.with(&address, now, |peer, scope| peer.handle_acknowledgement(id, scope));
+            }
+            Ok(Message::Reset(id)) => {
+                self.with(&address, now, |peer, scope| peer.handle_reset(id, scope));
+            }
+            // Nothing was asked.
+            //= RFC7252 4.2
+            Ok(Message::Response { id, carried: Carried::Confirmable, .. }) => self.reset(address, id),
+            Ok(Message::Response { carried: Carried::NonConfirmable, .. }) => {}
+        }
+    }
+
+    /// Answers a request, or refuses one or a body. Whether it was still waited for.
+    pub fn respond(&mut self, ticket: Ticket<A>, response: Response, now: Instant) -> bool {
+        let Ticket { peer, serial } = ticket;
+        self.with(&peer, now, |peer, scope| peer.respond(serial, response, scope)).unwrap_or(false)
+    }
+
+    /// Answers a GET that registers, so that notifications can follow. Nothing where it was answered without that: it does not
+    /// register, the response is a refusal, or there is no room.
+    pub fn observe(&mut self, ticket: Ticket<A>, response: Response, now: Instant) -> Option<Observer<A>> {
+        let Ticket { peer, serial } = ticket;
+        let (token, serial) = self.with(&peer, now, |peer, scope| peer.observe(serial, response, scope))??;
+        Some(Observer { peer, token, serial })
+    }
+
+    /// Lets a body in, of at most so many bytes. Whether it was still waited for.
+    pub fn admit(&mut self, ticket: Ticket<A>, body_bytes_max: usize, now: Instant) -> bool {
+        let Ticket { peer, serial } = ticket;
+        self.with(&peer, now, |peer, scope| peer.admit(serial, body_bytes_max, scope)).unwrap_or(false)
+    }
+
+    /// Tells an observer what holds now, or by a response that is none of success that there is nothing more to come, which
+    /// ends the observation. Whether there still was one.
+    pub fn notify(&mut self, observer: &Observer<A>, response: Response, now: Instant) -> bool {
+        let serial = observer.serial;
+        self.with(&observer.peer, now, |peer, scope| peer.notify(serial, response, scope)).unwrap_or(false)
+    }
+
+    /// Forgets a peer: the layer below has ended its association. Its observations are over without a word.
+    pub fn forget(&mut self, peer: &A) {
+        if let Some(mut gone) = self.peers.remove(peer) {
+            gone.release(&mut self.shared);
+            if let Some(at) = gone.scheduled {
+                self.timers.remove(&(at, peer.clone()));
+            }
+        }
+    }
+
+    fn with<T>(&mut self, address: &A, now: Instant, f: impl FnOnce(&mut Peer, &mut Scope<'_, A>) -> T) -> Option<T> {
+        let peer = self.peers.get_mut(address)?;
+        let outcome = f(peer, &mut Scope { address, now, shared: &mut self.shared });
+        self.settle(address);
+        Some(outcome)
+    }
+
+    fn reset(&mut self, peer: A, id: MessageId) {
+        self.shared.output.push_back(Output::Send { peer, datagram: bytes_of(&Message::Reset(id)) });
+    }
+
+    fn handle_request(&mut self, address: &A, head: Head, request: Request, now: Instant) {
+        let is_copy = self
+            .peers
+            .get_mut(address)
+            .is_some_and(|peer| peer.handle_copy(&head, &mut Scope { address, now, shared: &mut self.shared }));
+        if is_copy {
+            return;
+        }
+        match verdict(&request, head.is_confirmable) {
+            Ok(()) => {}
+            Err(Refusal::Reset) => return self.reset(address.clone(), head.id),
+            Err(Refusal::Respond(response)) => return self.refuse(address, head, &request, response),
+        }
+        if !self.has_room(address) {
+            self.shared.counts.overload += 1;
+            let response = Response::of(Code::SERVICE_UNAVAILABLE);
+            let retry_after = self.shared.limits.retry_after_seconds;
+            let options = response.options.with_uint(OptionNumber::MAX_AGE, retry_after);
+            return self.refuse(address, head, &request, Response { options, ..response });
+        }
+        if !self.peers.contains_key(address) {
+            let first = self.shared.secret.draw().to_le_bytes();
+            self.peers.insert(address.clone(), Peer::new(MessageId(u16::from_le_bytes([first[0], first[1]]))));
+        }
+        self.with(address, now, |peer, scope| peer.handle_request(head, request, scope));
+    }
+
+    /// Whether another request can be taken up, and remembered.
+    fn has_room(&mut self, address: &A) -> bool {
+        let limits = self.shared.limits;
+        let of_peer = self.peers.get(address).map_or(0, Peer::requests);
+        if self.shared.held.requests >= limits.requests_max || of_peer >= limits.requests_per_peer_max {
+            return false;
+        }
+        let is_new = !self.peers.contains_key(address);
+        let is_full =
+            (is_new && self.peers.len() >= limits.peers_max) || self.shared.held.exchanges >= limits.exchanges_max;
+        !is_full || self.evict()
+    }
+
+    /// Forgets the peer whose copies are least likely to come, of those that nothing else is known of.
+    fn evict(&mut self) -> bool {
+        let mut tried = self.timers.iter().take(EVICTION_TRIES);
+        let found = tried.find(|(_, address)| self.peers.get(address).is_some_and(Peer::is_idle)).cloned();
+        let Some(timer) = found else { return false };
+        if let Some(mut gone) = self.peers.remove(&timer.1) {
+            gone.release(&mut self.shared);
+        }
+        self.timers.remove(&timer);
+        self.shared.counts.evicted += 1;
+        true
+    }
+
+    /// Refuses a request and remembers nothing: the same will be said to its copies. Words for people are left out where they
+    /// would be more than the peer may be sent.
+    fn refuse(&mut self, address: &A, head: Head, request: &Request, mut response: Response) {
+        let is_quiet = request.options.no_response().has(response.code.class());
+        let bytes = |response: &Response| {
+            let marker = usize::from(!response.payload.is_empty());
+            4 + head.token.as_bytes().len() + response.options.as_bytes().len() + marker + response.payload.len()
+        };
+        let bytes_max = self.shared.limits.amplification_max.map_or(usize::MAX, |factor| factor * head.bytes);
+        if bytes(&response) > bytes_max {
+            response.payload = Bytes::new();
+        }
+        if bytes(&response) > bytes_max {
+            response = Response::of(response.code);
+        }
+        let message = match (head.is_confirmable, is_quiet) {
+            (true, true) => Message::Acknowledgement(head.id),
+            (true, false) => {
+                Message::Response { id: head.id, carried: Carried::Piggybacked, token: head.token, response }
+            }
+            (false, true) => return,
+            (false, false) => {
+                let id = match self.peers.get_mut(address) {
+                    Some(peer) => peer.next_id(),
+                    None => MessageId(u16::try_from(self.shared.secret.below(1 << 16)).unwrap_or(0)),
+                };
+                Message::Response { id, carried: Carried::NonConfirmable, token: head.token, response }
+            }
+        };
+        self.shared.output.push_back(Output::Send { peer: address.clone(), datagram: bytes_of(&message) });
+    }
+
+    /// Forgets a peer of which nothing has to be known, or sees to its being called in time. A call that comes too early does
+    /// no harm, and one for each request would be dear.
+    fn settle(&mut self, address: &A) {
+        let Some(peer) = self.peers.get_mut(address) else { return };
+        if peer.is_forgettable() {
+            peer.release(&mut self.shared);
+            if let Some(at) = peer.scheduled {
+                self.timers.remove(&(at, address.clone()));
+            }
+            self.peers.remove(address);
+            return;
+        }
+        let Some(next) = peer.next_deadline() else { return };
+        if peer.scheduled.is_none_or(|at| next < at) {
+            if let Some(at) = peer.scheduled.replace(next) {
+                self.timers.remove(&(at, address.clone()));
+            }
+            self.timers.insert((next, address.clone()));
+        }
+    }
+}
+
+/// What is said to a request that is not even asked.
+enum Refusal {
+    Reset,
+    Respond(Response),
+}
+
+/// The critical options that are understood here and by whom it is asked.
+const UNDERSTOOD: [OptionNumber; 7] = [
+    OptionNumber::URI_HOST,
+    OptionNumber::URI_PORT,
+    OptionNumber::URI_PATH,
+    OptionNumber::URI_QUERY,
+    OptionNumber::ACCEPT,
+    OptionNumber::BLOCK1,
+    OptionNumber::BLOCK2,
+];
+
+/// Whether all of its critical options are understood, and legal.
+//= RFC7252 5.4.1, 5.4.3, 5.4.5, 5.7.2, 5.10.2
+//= RFC7959 2.2
+fn verdict(request: &Request, is_confirmable: bool) -> Result<(), Refusal> {
+    if request.options.asks_proxy() {
+        return Err(Refusal::Respond(Response::refusal(Code::PROXYING_NOT_SUPPORTED, "no proxy")));
+    }
+    let mut before = None;
+    for (number, value) in request.options.iter().filter(|(number, _)| number.is_critical()) {
+        let is_again = before.replace(number) == Some(number) && !number.is_repeatable();
+        if is_again || !UNDERSTOOD.contains(&number) || !number.admits(value.len()) {
+            return Err(if is_confirmable { Refusal::Respond(bad_option(number)) } else { Refusal::Reset });
+        }
+    }
+    for number in [OptionNumber::BLOCK1, OptionNumber::BLOCK2] {
+        if request.options.uint(number).is_some_and(|value| Block::new(value).is_none()) {
+            return Err(Refusal::Respond(Response::refusal(Code::BAD_REQUEST, "a block of the reserved size")));
+        }
+    }
+    Ok(())
+}
+
+fn bad_option(number: OptionNumber) -> Response {
+    Response { payload: Bytes::from(format!("option {number:?}")), ..Response::of(Code::BAD_OPTION) }
+}
+
+fn bytes_of(message: &Message) -> Bytes {
+    let mut out = BytesMut::new();
+    encode(message, &mut out);
+    out.freeze()
+}

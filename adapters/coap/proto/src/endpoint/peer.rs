@@ -1,0 +1,117 @@
+//! What is known of one peer.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::message::MessageId;
+
+use super::body::Bodies;
+use super::confirm::Confirmable;
+use super::exchange::Exchange;
+use super::observe::Observation;
+use super::trust::Trust;
+use super::{Address, Scope, Shared};
+
+/// What is known of one peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// When it is to be called.
+    pub(super) scheduled: Option<Instant>,
+    next_id: MessageId,
+    /// By the time they began.
+    pub(super) exchanges: VecDeque<Exchange>,
+    /// How many of them are not answered.
+    pub(super) asked: usize,
+    pub(super) confirmables: VecDeque<Confirmable>,
+    pub(super) observations: Vec<Observation>,
+    /// Which notification was of which observation, the newest last.
+    pub(super) notified: VecDeque<(MessageId, u64)>,
+    /// Most have none.
+    pub(super) bodies: Option<Box<Bodies>>,
+    pub(super) trust: Trust,
+}
+
+impl Peer {
+    pub(super) fn new(next_id: MessageId) -> Self {
+        Self {
+            scheduled: None,
+            next_id,
+            exchanges: VecDeque::new(),
+            asked: 0,
+            confirmables: VecDeque::new(),
+            observations: Vec::new(),
+            notified: VecDeque::new(),
+            bodies: None,
+            trust: Trust::default(),
+        }
+    }
+
+    /// Requests that are not answered yet.
+    pub(super) const fn requests(&self) -> usize {
+        self.asked
+    }
+
+    /// An id for a message of ours. It comes round again after more messages than can be on their way.
+    //= RFC7252 4.4
+    pub(super) fn next_id(&mut self) -> MessageId {
+        let id = self.next_id;
+        self.next_id = id.next();
+        id
+    }
+
+    /// Whether nothing but copies can come of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.asked == 0 && self.confirmables.is_empty() && self.observations.is_empty() && self.bodies.is_none()
+    }
+
+    /// Whether nothing has to be known of it: what was refused would be again.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.is_idle() && self.trust.at().is_none() && self.exchanges.iter().all(Exchange::is_refusal)
+    }
+
+    /// Gives back what is counted.
+    pub(super) fn release<A>(&mut self, shared: &mut Shared<A>) {
+        shared.held.requests -= self.asked;
+        shared.held.exchanges -= self.exchanges.len();
+        shared.held.observations -= self.observations.len();
+        if let Some(mut bodies) = self.bodies.take() {
+            bodies.release(&mut shared.held);
+        }
+        self.asked = 0;
+        self.exchanges.clear();
+        self.observations.clear();
+    }
+
+    /// When something is due, at the earliest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let exchanges = self.next_of_exchanges();
+        let confirmables = self.confirmables.iter().filter_map(Confirmable::at);
+        let observations = self.observations.iter().filter_map(Observation::at);
+        let bodies = self.bodies.as_ref().and_then(|bodies| bodies.at());
+        exchanges.into_iter().chain(confirmables).chain(observations).chain(bodies).chain(self.trust.at()).min()
+    }
+
+    pub(super) fn handle_timeout<A: Address>(&mut self, scope: &mut Scope<'_, A>) {
+        self.acknowledge_slow(scope);
+        self.retransmit(scope);
+        self.ask_for_news(scope);
+        self.expire_exchanges(scope);
+        self.trust.expire(scope.now);
+        if let Some(bodies) = &mut self.bodies
+            && bodies.expire(scope.now, &mut scope.shared.held)
+        {
+            self.bodies = None;
+        }
+    }
+
+    /// Sends this, if the peer may be sent that much.
+    pub(super) fn send<A: Address>(&mut self, datagram: Bytes, scope: &mut Scope<'_, A>) {
+        if self.trust.pay(datagram.len(), scope.shared.limits.amplification_max) {
+            scope.send(datagram);
+        } else {
+            scope.shared.counts.unproven += 1;
+        }
+    }
+}
