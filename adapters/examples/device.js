@@ -19,7 +19,10 @@ const socket = new WebSocket(`${url}/ws/channels/${channel}/messages`, { headers
 
 socket.on("open", () => message && socket.send(message));
 socket.on("message", (data) => console.log(data.toString()));
-socket.on("close", (code, reason) => console.log(`closed: ${code} ${reason}`));
+socket.on("close", (code, reason) => {
+  console.log(`closed: ${code} ${reason}`);
+  process.exitCode = code === 1000 ? 0 : 1;
+});
 // Not let in: the answer says why.
 socket.on("unexpected-response", (_, answer) => {
   answer.on("data", (problem) => console.error(problem.toString()));

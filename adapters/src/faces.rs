@@ -16,7 +16,7 @@ use tidegate_mqtt_proto::Limits;
 use tidegate_ws::{Sockets, WsFace, WsLimits};
 use tokio::net::TcpListener;
 
-use crate::options::{Options, Spoken};
+use crate::options::{self, Options, Spoken};
 
 /// All of them; which are served is decided by their listeners.
 pub(crate) struct Faces {
@@ -93,7 +93,7 @@ impl Faces {
             origins: options
                 .websocket_origins
                 .as_ref()
-                .map(|origins| origins.iter().map(|origin| origin.as_str().into()).collect()),
+                .map(|origins| origins.iter().filter_map(|origin| Some(options::origin(origin)?.into())).collect()),
             ..WsLimits::default()
         };
         Self {

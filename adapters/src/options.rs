@@ -43,7 +43,10 @@ impl Face {
         };
         match self {
             Self::Http(options) => (no_mqtt(options), Spoken { requests: true, sockets: false }),
-            Self::Ws(options) => (no_mqtt(options), Spoken { requests: false, sockets: true }),
+            Self::Ws(options) => {
+                let options = Options { listen_mqtt: off, listen_mqtts: off, ..options };
+                (options, Spoken { requests: false, sockets: true })
+            }
             Self::Mqtt(options) => {
                 let options = Options { listen_http: off, listen_https: off, ..options };
                 (options, Spoken { requests: false, sockets: false })
@@ -296,11 +299,50 @@ impl Options {
         );
         ensure!(self.websocket_in_flight_max > 0, "--websocket-in-flight-max: at least 1 is needed");
         for origin in self.websocket_origins.iter().flatten() {
-            // As a browser spells it: no path, no slash at the end.
-            let host = origin.split_once("://").map(|(_, host)| host);
-            let is_one = origin == "null" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+            let is_one = self::origin(origin).is_some();
             ensure!(is_one, "--websocket-origins: {origin:?} is none: https://app.example.com is one");
         }
         Ok(())
+    }
+}
+
+/// An origin as browsers spell it: in lower case, without the port that its scheme has by default. Nothing where it is none.
+//= RFC6454 6.2
+pub(crate) fn origin(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    if text == "null" {
+        return Some(text);
+    }
+    let (scheme, host) = text.split_once("://")?;
+    let port = match scheme {
+        "http" | "ws" => ":80",
+        "https" | "wss" => ":443",
+        _ => "",
+    };
+    let host = host.strip_suffix(port).unwrap_or(host);
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_host =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
+    (is_scheme && is_host).then(|| format!("{scheme}://{host}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_what_a_browser_would_say() {
+        let check = |text: &str, expected: Option<&str>| assert_eq!(origin(text).as_deref(), expected, "{text}");
+        check("https://app.example.com", Some("https://app.example.com"));
+        check(" HTTPS://App.example.com:443", Some("https://app.example.com"));
+        check("http://localhost:8080", Some("http://localhost:8080"));
+        check("https://[::1]:8443", Some("https://[::1]:8443"));
+        check("null", Some("null"));
+        for none in
+            ["", "app.example.com", "https://", "https://a/", "https://*.a", "https://a?b", "https://u@a", "1://a"]
+        {
+            check(none, None);
+        }
     }
 }

@@ -108,6 +108,15 @@ impl Bridge {
         self.parts.grants.table().authorize(principal, Action::Publish, topic, self.now())
     }
 
+    /// The Channel that a device's reference means, for one that goes on meaning it.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] where it means none, as without a right to it.
+    pub fn channel(&self, principal: &Principal, reference: &ChannelRef) -> Result<ChannelRef, Refusal> {
+        let channel = self.parts.grants.table().channel(principal, reference);
+        channel.map(|id| ChannelRef::from(&id)).ok_or(Refusal::Forbidden)
+    }
+
     /// Bytes of the payloads of a Channel to which there is a right to publish, wherever in it.
     ///
     /// # Errors
@@ -169,6 +178,10 @@ impl Bridge {
         let policy = permit.payload();
         if !policy.admits(&draft.content_type) && draft.content_type != policy.content_type {
             return Err(Refusal::ContentTypeNotAdmitted);
+        }
+        let extras_bytes = draft.extras.as_ref().map_or(0, |extras| extras.bytes());
+        if extras_bytes > Extras::BYTES_MAX as usize {
+            return Err(Refusal::PayloadTooLarge { bytes_max: Extras::BYTES_MAX });
         }
         // What takes a retained message away has no content to be checked.
         let is_clearing = draft.retain && draft.payload.is_empty();
@@ -289,6 +302,8 @@ impl Bridge {
         let channel = permit.channel().clone();
         let subscribed = self.parts.subscriber.subscribe(permit, terms).await;
         let queue = subscribed.map_err(|away| unavailable(away, Operation::Subscribe))?;
+        // By its id from now on: what the reference means may become another channel.
+        let filter = TopicFilter { channel: ChannelRef::from(&channel), ..filter };
         Ok(Subscription::new(SubscriptionParts {
             queue,
             principal: principal.clone(),

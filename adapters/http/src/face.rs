@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -91,7 +92,7 @@ struct Line {
     routes: Routes,
     received: Received,
     /// What is done with it when it is HTTP's no more.
-    session: Mutex<Option<BoxFuture<'static, ()>>>,
+    session: Mutex<Option<BoxFuture<'static, Bytes>>>,
 }
 
 /// Serves devices over HTTP/1.1 and HTTP/2.
@@ -140,9 +141,9 @@ impl HttpFace {
         let session = line.session.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(line);
         let Some(session) = session else { return };
-        session.await;
+        let last_words = session.await;
         // Only its end needs the room for it.
-        Box::pin(shut_down(back)).await;
+        Box::pin(shut_down(back, last_words)).await;
     }
 
     /// Answers requests until either side ends that, or the connection is to become another protocol's.
@@ -305,9 +306,10 @@ impl HttpFace {
 }
 
 /// Ends a connection in order, once it has come back: without this, a reset could overtake the last words of a session.
-async fn shut_down<Io: AsyncWrite + Unpin>(back: oneshot::Receiver<Io>) {
-    if let Ok(mut io) = back.await {
-        // One that is gone already has no order to keep.
+async fn shut_down<Io: AsyncWrite + Unpin>(back: oneshot::Receiver<Io>, last_words: Bytes) {
+    let Ok(mut io) = back.await else { return };
+    // One that is gone already has no order to keep.
+    if io.write_all(&last_words).await.is_ok() {
         let _ = io.shutdown().await;
     }
 }

@@ -41,6 +41,7 @@ impl<Io> Drop for Lent<Io> {
 
 impl<Io: AsyncRead + Unpin> AsyncRead for Lent<Io> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.received.poll_released(cx));
         let before = buf.filled().len();
         ready!(Pin::new(self.io()).poll_read(cx, buf))?;
         self.received.count(buf.filled().len() - before);

@@ -122,8 +122,13 @@ fn extras(headers: &HeaderMap) -> Result<Option<Box<Extras>>, Problem> {
         let (name, value) = header.to_str().ok().and_then(|text| text.split_once('=')).ok_or_else(wrong)?;
         user_properties.push((decoded(name)?, decoded(value)?));
     }
-    let extras = || Box::new(Extras { user_properties, ..Extras::default() });
-    Ok(headers.contains_key(USER_PROPERTY).then(extras))
+    let extras = Extras { user_properties, ..Extras::default() };
+    if extras.bytes() > Extras::BYTES_MAX as usize {
+        return Err(Problem::BadQuery(
+            "User-Property headers have more than 16384 bytes, 5 for each and its name and value",
+        ));
+    }
+    Ok(headers.contains_key(USER_PROPERTY).then(|| Box::new(extras)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]

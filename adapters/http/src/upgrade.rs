@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, header};
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use tidegate_bridge::BoxFuture;
 
 use crate::answer::Problem;
@@ -26,8 +29,8 @@ pub trait Upgrade: Send + Sync + 'static {
 pub struct Switch {
     /// The answer to the request.
     pub response: Response<Body>,
-    /// What is done with the connection once the answer is out; the connection ends after it.
-    pub session: BoxFuture<'static, ()>,
+    /// What is done with the connection once the answer is out; the connection ends after it, with these last words.
+    pub session: BoxFuture<'static, Bytes>,
 }
 
 /// What is served on a connection.
@@ -57,18 +60,52 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
     values.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
-/// Bytes that a connection has brought so far: a peer that sends a long message slowly is not silent.
-#[derive(Clone, Debug, Default)]
-pub struct Received(Arc<AtomicUsize>);
+/// Bytes that a connection has brought, and may bring until more is known of who it is. A peer that sends a long message
+/// slowly is not silent; one that nobody knows yet has no right to a long one.
+#[derive(Clone, Default)]
+pub struct Received(Arc<Counts>);
+
+struct Counts {
+    bytes: AtomicUsize,
+    bytes_max: AtomicUsize,
+    released: AtomicWaker,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (bytes, bytes_max) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        Self { bytes, bytes_max, released: AtomicWaker::new() }
+    }
+}
 
 impl Received {
-    /// How many there are, wrapping around.
+    /// How many there are.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lets it bring so many more, and then no more until it is released.
+    pub fn hold_after(&self, bytes: usize) {
+        self.0.bytes_max.store(self.bytes().saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// Lets it bring whatever it will.
+    pub fn release(&self) {
+        self.0.bytes_max.store(usize::MAX, Ordering::Relaxed);
+        self.0.released.wake();
     }
 
     pub(crate) fn count(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Waits until it may bring more.
+    pub(crate) fn poll_released(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_held = || self.bytes() >= self.0.bytes_max.load(Ordering::Relaxed);
+        if is_held() {
+            self.0.released.register(cx.waker());
+        }
+        if is_held() { Poll::Pending } else { Poll::Ready(()) }
     }
 }

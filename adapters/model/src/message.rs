@@ -180,6 +180,23 @@ pub struct Extras {
     pub property_block: Bytes,
 }
 
+impl Extras {
+    /// Most bytes of them: with the longest topic they fit one frame of AMQP, in which some of it stands twice.
+    pub const BYTES_MAX: u32 = 16_384;
+
+    /// Bytes that they take as MQTT 5 writes them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        if !self.property_block.is_empty() {
+            return self.property_block.len();
+        }
+        let user_properties = self.user_properties.iter().map(|(name, value)| 5 + name.len() + value.len());
+        let response_topic = self.response_topic.as_ref().map_or(0, |topic| 3 + topic.len());
+        let correlation_data = self.correlation_data.as_ref().map_or(0, |data| 3 + data.len());
+        user_properties.sum::<usize>() + response_topic + correlation_data
+    }
+}
+
 /// A device's payload and what travels beside it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {

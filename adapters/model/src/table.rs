@@ -459,6 +459,13 @@ impl GrantTable {
         })
     }
 
+    /// The Channel that a reference means to a principal, with whatever right to it.
+    #[must_use]
+    pub fn channel(&self, principal: &Principal, reference: &ChannelRef) -> Option<ChannelId> {
+        let row = self.channel_row(principal.id.namespace(), reference)?;
+        Some(self.channels[row as usize].id.clone())
+    }
+
     /// Bytes of the payloads of a Channel to which a principal may publish, wherever in it.
     ///
     /// # Errors

@@ -230,6 +230,15 @@ impl Topic {
         Self { channel, subtopic }.within(limits)
     }
 
+    /// Of a channel and levels joined by `/`, as [`Subtopic::parse_url`] reads them.
+    ///
+    /// # Errors
+    /// [`Refusal::MalformedTopic`].
+    pub fn parse_url(channel: ChannelRef, levels: &str, limits: &TopicLimits) -> Result<Self, Refusal> {
+        let subtopic = Subtopic::parse_url(levels, limits)?;
+        Self { channel, subtopic }.within(limits)
+    }
+
     fn within(self, limits: &TopicLimits) -> Result<Self, Refusal> {
         check_length(&self.channel, self.subtopic.suffix(), limits)?;
         Ok(self)

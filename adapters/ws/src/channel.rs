@@ -12,7 +12,7 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
 use tidegate_bridge::{BoxFuture, Delivery, Draft, Presence, Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_http::Received;
-use tidegate_model::{ContentType, Permit, Principal, Protocol, QoS, Refusal, Subtopic, Topic, TopicFilter};
+use tidegate_model::{ContentType, Permit, Principal, Protocol, QoS, Refusal, Topic, TopicFilter};
 use tokio::time::Instant;
 
 use crate::WsFace;
@@ -24,6 +24,10 @@ use crate::socket::{Incoming, Socket, Stopped};
 
 /// Messages and answers that are taken before they are written.
 const BATCH_MAX: usize = 64;
+/// Answers that may wait to be written while more is read.
+const ANSWERS_MAX: usize = 64;
+/// How long a socket whose right is withdrawn may wait for what is under way: the whole has a second.
+const REVOKED_MAX: Duration = Duration::from_millis(500);
 
 /// How client and server speak.
 pub(crate) enum Speech {
@@ -84,12 +88,12 @@ enum Event {
 /// How a socket ends.
 enum End {
     /// The server closes it.
-    Close(Close),
-    /// The peer cannot be understood any more.
-    Fail(Close),
+    Close(Ending),
     /// The peer closed, and all that it sent is accepted.
     Part,
-    /// The connection is gone, or the peer closed and is not to believe that all is well.
+    /// The peer closed, and is to know that something it sent is not.
+    PartWith(Close),
+    /// The connection is gone.
     Gone,
 }
 
@@ -97,9 +101,19 @@ enum End {
 enum Phase {
     Open,
     /// Frames under way are settled first.
-    Closing(Close),
+    Closing(Ending),
     /// The same, where the peer wants to leave.
     Parting,
+}
+
+/// How the server closes it.
+#[derive(Clone)]
+struct Ending {
+    close: Close,
+    /// Whether the peer can still be understood.
+    is_understood: bool,
+    /// When it ends, whatever is still under way.
+    by: Option<Instant>,
 }
 
 pub(crate) struct Channel {
@@ -113,6 +127,8 @@ pub(crate) struct Channel {
     ids: MessageIds,
     in_flight: FuturesOrdered<BoxFuture<'static, Settled>>,
     in_flight_bytes: usize,
+    /// Answers that were said since all was on its way.
+    answers: usize,
     /// Whether a frame was refused after which nothing is read.
     is_refused: bool,
     phase: Phase,
@@ -161,6 +177,7 @@ impl Channel {
             ids: MessageIds::new(),
             in_flight: FuturesOrdered::new(),
             in_flight_bytes: 0,
+            answers: 0,
             is_refused: false,
             phase: Phase::Open,
             heard,
@@ -168,29 +185,32 @@ impl Channel {
         })
     }
 
-    pub(crate) async fn run(mut self: Box<Self>) {
+    /// Until it ends; what is still to be written on the connection.
+    pub(crate) async fn run(mut self: Box<Self>) -> Bytes {
         let end = self.serve().await;
         // Its future is large, and as long as the socket is open, nobody needs it.
-        Box::pin(self.leave(end)).await;
+        Box::pin(self.leave(end)).await
     }
 
     /// Says why it ends, and sees to it that what is under way gets to the broker.
-    async fn leave(self: Box<Self>, end: End) {
+    async fn leave(self: Box<Self>, end: End) -> Bytes {
         let Self { face, socket, mut in_flight, subscription, .. } = *self;
         drop(subscription);
-        if let End::Close(close) | End::Fail(close) = &end {
+        if let End::Close(Ending { close, .. }) | End::PartWith(close) = &end {
             face.metrics.closed(close.code);
         }
         let last_words = async {
             match end {
-                End::Close(close) => socket.close(&close, true).await,
-                End::Fail(close) => socket.close(&close, false).await,
+                End::Close(Ending { close, is_understood, .. }) => socket.close(&close, is_understood).await,
                 End::Part => socket.part().await,
-                End::Gone => drop(socket),
+                // The answer that the library holds ready says something else, and goes with it.
+                End::PartWith(close) => return close.bytes(),
+                End::Gone => {}
             }
+            Bytes::new()
         };
         let settle = async { while in_flight.next().await.is_some() {} };
-        tokio::join!(last_words, settle);
+        tokio::join!(last_words, settle).0
     }
 
     async fn serve(&mut self) -> End {
@@ -207,20 +227,24 @@ impl Channel {
             if self.in_flight.is_empty() {
                 match &self.phase {
                     Phase::Open => {}
-                    Phase::Closing(close) => return End::Close(close.clone()),
+                    Phase::Closing(ending) => return End::Close(ending.clone()),
                     Phase::Parting => return End::Part,
                 }
             }
-            let is_open = matches!(self.phase, Phase::Open);
             let reads = self.reads();
-            let takes = is_open && self.socket.is_flushed();
+            let takes = matches!(self.phase, Phase::Open) && self.socket.is_flushed();
+            let watches = match &self.phase {
+                Phase::Open => true,
+                Phase::Closing(ending) => ending.by.is_none(),
+                Phase::Parting => false,
+            };
             // To write anything would answer the close frame of a peer that parts, and what is under way is still to be known.
             let is_parting = matches!(self.phase, Phase::Parting);
             let Self { face, socket, rights, presence, subscription, in_flight, .. } = self;
             let event = tokio::select! {
                 biased;
                 () = &mut leaving => Event::Departure,
-                () = presence.lost(|principal| rights.stand(face, principal)), if !is_parting => Event::Lost,
+                () = presence.lost(|principal| rights.stand(face, principal)), if watches => Event::Lost,
                 Some(settled) = in_flight.next(), if !in_flight.is_empty() => Event::Settled(settled),
                 () = &mut tick => Event::Tick,
                 came = socket.next(reads), if !is_parting => Event::Came(came),
@@ -241,25 +265,31 @@ impl Channel {
     fn reads(&self) -> bool {
         let limits = &self.face.limits;
         let has_room = self.in_flight.len() < limits.in_flight_max && self.in_flight_bytes < limits.in_flight_bytes_max;
-        let can_answer = self.socket.is_flushed() || matches!(self.speech, Speech::Plain { .. });
+        let can_answer = self.socket.is_flushed() || self.answers < ANSWERS_MAX;
         has_room && can_answer && !self.is_refused && matches!(self.phase, Phase::Open)
     }
 
     fn next_tick(&self) -> Instant {
         let limits = &self.face.limits;
-        (self.heard.asked_at + limits.ping_interval).min(self.heard.at + limits.idle_max)
+        let tick = (self.heard.asked_at + limits.ping_interval).min(self.heard.at + limits.idle_max);
+        if let Phase::Closing(Ending { by: Some(by), .. }) = &self.phase { tick.min(*by) } else { tick }
     }
 
     /// Asks the peer for a sign of life when it is time, and gives it up when there was none.
     fn look_after(&mut self, reads: bool) -> Option<End> {
         let (now, bytes) = (now(), self.received.bytes());
+        if let Phase::Closing(ending) = &self.phase
+            && ending.by.is_some_and(|by| now >= by)
+        {
+            return Some(End::Close(ending.clone()));
+        }
         // Whoever is not even read cannot be said to be silent.
         if bytes != self.heard.bytes || !reads {
             self.heard.at = now;
             self.heard.bytes = bytes;
         }
         if now >= self.heard.at + self.face.limits.idle_max {
-            return Some(End::Close(Close::silent()));
+            return self.close_after(Close::silent());
         }
         if now >= self.heard.asked_at + self.face.limits.ping_interval {
             self.heard.asked_at = now;
@@ -273,7 +303,7 @@ impl Channel {
     fn handle(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Departure => self.close_after(Close::from(&Refusal::ShuttingDown)),
-            Event::Lost => Some(End::Close(Close::from(&Refusal::Revoked))),
+            Event::Lost => self.revoked(),
             Event::Settled(settled) => self.settle(settled),
             Event::Tick => None,
             Event::Came(came) => self.take_in(came),
@@ -303,8 +333,23 @@ impl Channel {
 
     /// Ends it with these words when what is under way is settled, unless it ends already.
     fn close_after(&mut self, close: Close) -> Option<End> {
+        self.end(Ending { close, is_understood: true, by: None })
+    }
+
+    fn end(&mut self, ending: Ending) -> Option<End> {
         if matches!(self.phase, Phase::Open) {
-            self.phase = Phase::Closing(close);
+            self.phase = Phase::Closing(ending);
+        }
+        None
+    }
+
+    /// Ends it soon: nothing more is told, and what is under way has little time to be answered.
+    fn revoked(&mut self) -> Option<End> {
+        self.subscription = None;
+        if !matches!(self.phase, Phase::Parting) {
+            let by = Some(now() + REVOKED_MAX);
+            let ending = Ending { close: Close::from(&Refusal::Revoked), is_understood: true, by };
+            self.phase = Phase::Closing(ending);
         }
         None
     }
@@ -313,8 +358,11 @@ impl Channel {
         let came = match came {
             Ok(came) => came,
             Err(Stopped::Gone) => return Some(End::Gone),
-            Err(Stopped::Wrong(close)) => return Some(End::Fail(close)),
-            Err(Stopped::TooLarge(close)) => return Some(End::Fail(self.too_large(close))),
+            Err(Stopped::Wrong(close)) => return self.end(Ending { close, is_understood: false, by: None }),
+            Err(Stopped::TooLarge(close)) => {
+                let close = self.too_large(close);
+                return self.end(Ending { close, is_understood: false, by: None });
+            }
         };
         if !matches!(came, Incoming::Flushed) {
             self.heard.at = now();
@@ -334,10 +382,11 @@ impl Channel {
 
     /// How it ends by a message that is not even read; on a plain socket that is one that the channel does not admit.
     fn too_large(&self, close: Close) -> Close {
-        if !self.rights.publishes {
-            return close;
-        }
-        let refusal = Refusal::PayloadTooLarge { bytes_max: self.rights.payload_bytes_max };
+        let refusal = if self.rights.publishes {
+            Refusal::PayloadTooLarge { bytes_max: self.rights.payload_bytes_max }
+        } else {
+            Refusal::Forbidden
+        };
         self.face.bridge.count_refused_publish(Protocol::WebSocket, &refusal);
         if matches!(self.speech, Speech::Plain { .. }) { Close::from(&refusal) } else { close }
     }
@@ -374,11 +423,20 @@ impl Channel {
         match self.prepare(frame) {
             Ok((permit, draft)) => {
                 let (face, principal) = (Arc::clone(&self.face), self.presence.principal().clone());
-                self.in_flight_bytes += payload_bytes;
-                self.in_flight.push_back(Box::pin(async move {
+                let mut publishing = Box::pin(async move {
                     let published = face.bridge.publish(&principal, permit, draft).await;
                     Settled { id, payload_bytes, outcome: Outcome::Published(published.map(drop)) }
-                }));
+                });
+                self.in_flight_bytes += payload_bytes;
+                // What the broker need not be asked for is known at once: nothing that a plain socket says after it is taken.
+                match publishing.as_mut().now_or_never() {
+                    Some(settled) => {
+                        let is_refused = matches!(settled.outcome, Outcome::Published(Err(_)));
+                        self.is_refused |= is_refused && matches!(self.speech, Speech::Plain { .. });
+                        self.in_flight.push_back(std::future::ready(settled).boxed());
+                    }
+                    None => self.in_flight.push_back(publishing),
+                }
             }
             Err(refusal) => {
                 tracing::debug!(thing = %self.presence.principal().thing(), %refusal, "a frame is refused");
@@ -395,10 +453,7 @@ impl Channel {
         let (face, principal) = (&self.face, self.presence.principal());
         let topic = match subtopic {
             None => self.rights.wish.topic.clone()?,
-            Some(text) => {
-                let subtopic = Subtopic::parse_url(&text, &face.limits.topic)?;
-                Topic { channel: self.rights.wish.filter.channel.clone(), subtopic }
-            }
+            Some(text) => Topic::parse_url(self.rights.wish.filter.channel.clone(), &text, &face.limits.topic)?,
         };
         let permit = face.bridge.permit(principal, topic)?;
         let content_type = face.bridge.admit(&permit, content_type.as_deref(), Some(payload.len() as u64))?;
@@ -422,15 +477,25 @@ impl Channel {
         let is_parting = matches!(self.phase, Phase::Parting);
         match (&self.speech, outcome) {
             (Speech::Plain { .. }, Outcome::Published(Ok(()))) => None,
-            // Without an answer to its close frame it knows that not all is well.
-            (Speech::Plain { .. }, Outcome::Published(Err(_))) if is_parting => Some(End::Gone),
+            // What is half written cannot be followed by anything else, and no answer says enough.
+            (Speech::Plain { .. }, Outcome::Published(Err(_))) if is_parting && !self.socket.is_flushed() => {
+                Some(End::Gone)
+            }
+            (Speech::Plain { .. }, Outcome::Published(Err(refusal))) if is_parting => {
+                Some(End::PartWith(Close::from(&refusal)))
+            }
             (Speech::Plain { .. }, Outcome::Published(Err(refusal))) => self.close_after(Close::from(&refusal)),
             // Who leaves before the answer knows that there was none.
             (_, _) if is_parting => None,
-            (_, Outcome::Published(Ok(()))) => self.say(envelope::accepted(&id)),
-            (_, Outcome::Published(Err(refusal))) => self.say(envelope::refused(&id, &refusal)),
-            (_, Outcome::Malformed(why)) => self.say(envelope::malformed(&Malformed { id, why })),
+            (_, Outcome::Published(Ok(()))) => self.answer(envelope::accepted(&id)),
+            (_, Outcome::Published(Err(refusal))) => self.answer(envelope::refused(&id, &refusal)),
+            (_, Outcome::Malformed(why)) => self.answer(envelope::malformed(&Malformed { id, why })),
         }
+    }
+
+    fn answer(&mut self, message: Message) -> Option<End> {
+        self.answers = if self.socket.is_flushed() { 1 } else { self.answers + 1 };
+        self.say(message)
     }
 
     fn hear(&mut self, told: SubscriptionEvent) -> Option<End> {
@@ -444,7 +509,7 @@ impl Channel {
             }
             SubscriptionEvent::Gap if is_plain => self.close_after(Close::gap()),
             SubscriptionEvent::Gap => self.say(envelope::gap()),
-            SubscriptionEvent::Ended(SubscriptionEnd::Revoked) => Some(End::Close(Close::from(&Refusal::Revoked))),
+            SubscriptionEvent::Ended(SubscriptionEnd::Revoked) => self.revoked(),
             SubscriptionEvent::Ended(SubscriptionEnd::Overrun) => self.close_after(Close::overrun()),
         }
     }

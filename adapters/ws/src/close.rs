@@ -1,6 +1,7 @@
 //! How a socket is told that it ends: the WebSocket column of the outcome table.
 
 use axum::extract::ws::{CloseFrame, close_code};
+use bytes::Bytes;
 use tidegate_model::Refusal;
 
 /// Longest reason of a close frame, in bytes: a control frame has 125, two of them for the code.
@@ -36,6 +37,15 @@ impl Close {
     /// The link to the broker was lost, and a plain socket has no other word for it.
     pub(crate) fn gap() -> Self {
         Self::new(close_code::AGAIN, "the link to the broker was lost; messages may be missing")
+    }
+
+    /// The frame itself, as a server sends it, for a connection that nobody else writes to any more.
+    //= RFC6455 5.2, 5.5.1
+    pub(crate) fn bytes(&self) -> Bytes {
+        let CloseFrame { code, reason } = self.frame();
+        let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
+        let length = u8::try_from(payload.len()).expect("a reason is bounded");
+        [&[0x88, length], &*payload].concat().into()
     }
 
     /// As a frame says it.

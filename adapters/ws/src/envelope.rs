@@ -16,8 +16,6 @@ pub(crate) type FrameId = Value;
 
 /// Longest name of a frame, in characters.
 const ID_CHARS_MAX: usize = 64;
-/// Bytes of a message's user properties: what stands in the header of an AMQP message has to fit one frame.
-const USER_PROPERTIES_BYTES_MAX: usize = 16_384;
 /// Longest expiry, in seconds: a broker counts milliseconds in 32 bits.
 const EXPIRY_SECONDS_MAX: u32 = u32::MAX / 1_000;
 
@@ -106,10 +104,11 @@ fn frame(said: Said<'_>) -> Result<Frame, &'static str> {
     if user_properties.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
         return Err("userProperties hold U+0000");
     }
-    if user_properties.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > USER_PROPERTIES_BYTES_MAX {
-        return Err("userProperties have more than 16384 bytes");
+    let extras = Extras { user_properties, ..Extras::default() };
+    if extras.bytes() > Extras::BYTES_MAX as usize {
+        return Err("userProperties have more than 16384 bytes, 5 for each and their names and values");
     }
-    let extras = (!user_properties.is_empty()).then(|| Box::new(Extras { user_properties, ..Extras::default() }));
+    let extras = (extras != Extras::default()).then(|| Box::new(extras));
     Ok(Frame {
         id: said.id,
         payload,

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use tidegate_bridge::BoxFuture;
 use tidegate_http::{Problem, Received, Shown, Switch, Upgrade, query};
 use tidegate_model::{Protocol, Refusal, Topic, TopicFilter};
@@ -31,9 +32,14 @@ const READ_BYTES: usize = 1_024;
 /// What is gathered before it is written, in bytes.
 const WRITE_BYTES: usize = 16 * 1_024;
 /// Bytes of a message on a socket that may publish nothing.
-const MESSAGE_BYTES_MAX: u32 = 1_024 * 1_024;
-/// What an envelope has beside its payload, in bytes.
-const ENVELOPE_BYTES_MAX: usize = 64 * 1_024;
+const MESSAGE_BYTES_MAX: u32 = 4 * 1_024;
+/// Bytes of a control frame, which a channel's bound is not about.
+//= RFC6455 5.5
+const CONTROL_BYTES_MAX: usize = 125;
+/// What JSON makes of one byte, at most: `\u0000`.
+const ESCAPED_BYTES_MAX: usize = 6;
+/// What an envelope has beside its payload, in bytes: the longest topic, and as much as may be said beside a payload.
+const ENVELOPE_BYTES_MAX: usize = 192 * 1_024;
 
 /// The sockets that one listener has.
 #[derive(Clone)]
@@ -67,7 +73,7 @@ impl Upgrade for Sockets {
 impl WsFace {
     /// Opens a socket on a channel.
     async fn open(self: Arc<Self>, path: &str, head: Parts) -> Result<Switch, Problem> {
-        let filter = TopicFilter::parse_path(path, &self.limits.topic)?;
+        let mut filter = TopicFilter::parse_path(path, &self.limits.topic)?;
         let (query, received) = (head.uri.query().map(str::to_owned), head.extensions.get().cloned());
         let received: Received = received.unwrap_or_default();
         let shown = Shown::read(&head.headers, query.as_deref());
@@ -78,7 +84,12 @@ impl WsFace {
 
         let (handshake, is_answered) = handshake.choose(&[ANSWERED]);
         // A path with wildcards is none to publish on.
-        let topic = Topic::parse_path(path, &self.limits.topic);
+        let mut topic = Topic::parse_path(path, &self.limits.topic);
+        // By its id from now on: what the reference means may become another channel.
+        filter.channel = self.bridge.channel(&principal, &filter.channel)?;
+        if let Ok(topic) = &mut topic {
+            topic.channel = filter.channel.clone();
+        }
         let wish = Wish { filter, topic, is_answered };
         let publishes = wish.payload_bytes_max(&self, &principal);
         let filter = || wish.filter.clone();
@@ -90,8 +101,8 @@ impl WsFace {
         };
         let payload_bytes_max = *publishes.as_ref().unwrap_or(&MESSAGE_BYTES_MAX);
         let (speech, bytes_max) = if is_answered {
-            // A payload may be in base64, or have each of its quotes escaped.
-            (Speech::Answered, (payload_bytes_max as usize).saturating_mul(2).saturating_add(ENVELOPE_BYTES_MAX))
+            let text_bytes_max = (payload_bytes_max as usize).saturating_mul(ESCAPED_BYTES_MAX);
+            (Speech::Answered, text_bytes_max.saturating_add(ENVELOPE_BYTES_MAX))
         } else {
             (Speech::Plain { content_type }, payload_bytes_max as usize)
         };
@@ -102,8 +113,8 @@ impl WsFace {
         // What a future takes along, it has room for as long as it is there.
         let opened = Box::new(Opened { received, speech, rights, presence, subscription });
         let session = Box::pin(async move {
-            let Some(socket) = socket.await else { return };
-            Channel::new(self, socket, opened).run().await;
+            let Some(socket) = socket.await else { return Bytes::new() };
+            Channel::new(self, socket, opened).run().await
         });
         Ok(Switch { response, session })
     }
@@ -112,6 +123,7 @@ impl WsFace {
     //= MQTT5 6.0.0-4
     //= MQTT3 6.0.0-4
     async fn speak_mqtt(self: &Arc<Self>, head: Parts) -> Result<Switch, Problem> {
+        let received: Received = head.extensions.get().cloned().unwrap_or_default();
         let (handshake, is_offered) = self.handshake(head).await?.choose(&MQTT_PROTOCOLS);
         if !is_offered {
             return Err(Problem::BadHandshake("Sec-WebSocket-Protocol must offer mqtt or mqttv3.1"));
@@ -119,18 +131,21 @@ impl WsFace {
         let (response, socket) = handshake.accept(self.limits.mqtt_message_bytes_max);
         let face = Arc::clone(self);
         let session = Box::pin(async move {
-            let Some(socket) = socket.await else { return };
+            let Some(socket) = socket.await else { return Bytes::new() };
             let _counted = face.metrics.connection("mqtt");
-            Arc::clone(&face.mqtt).serve_connection(mqtt::Bytestream::new(socket)).await;
+            let ended_by = Arc::default();
+            let stream = mqtt::Bytestream::new(socket, received, Arc::clone(&ended_by));
+            Arc::clone(&face.mqtt).serve_telling(stream, Some(ended_by)).await;
+            Bytes::new()
         });
         Ok(Switch { response, session })
     }
 
     /// What every socket asks of a request.
     async fn handshake(&self, head: Parts) -> Result<Handshake, Problem> {
-        let origin = head.headers.get(header::ORIGIN);
-        if let (Some(admitted), Some(origin)) = (&self.limits.origins, origin)
-            && !origin.to_str().is_ok_and(|origin| admitted.contains(origin))
+        let mut origins = head.headers.get_all(header::ORIGIN).iter();
+        if let Some(admitted) = &self.limits.origins
+            && !origins.all(|origin| origin.to_str().is_ok_and(|origin| admitted.contains(origin)))
         {
             return Err(Problem::ForeignOrigin);
         }
@@ -176,6 +191,9 @@ impl Handshake {
         let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
         let offered = offered.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let offered = offered.filter_map(|name| HeaderValue::from_bytes(name.trim_ascii()).ok()).collect();
+        // As the library looks for them, however they were spread over headers.
+        head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await;
         let upgrade = upgrade.map_err(|_| Problem::BadHandshake("this connection cannot be upgraded"))?;
         Ok(Self { upgrade, offered })
@@ -201,7 +219,7 @@ impl Handshake {
             .upgrade
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(WRITE_BYTES)
-            .max_frame_size(bytes_max)
+            .max_frame_size(bytes_max.max(CONTROL_BYTES_MAX))
             .max_message_size(bytes_max);
         let response = upgrade.on_upgrade(async move |socket| {
             // Whoever does not wait for it lets it go.

@@ -2,14 +2,37 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::extract::ws::{Message, close_code};
 use bytes::{Buf, Bytes};
+use tidegate_http::Received;
+use tidegate_mqtt::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::close::Close;
 use crate::socket::{Incoming, Socket, Stopped};
+
+/// Bytes that a client may send before it is answered: MQTT takes a CONNECT of 4,096, and what comes right behind it waits.
+const LOGIN_BYTES_MAX: usize = 8 * 1_024;
+
+/// What WebSocket calls the reasons of MQTT that it has words for.
+const CODES: [(Reason, u16); 7] = [
+    (Reason::ServerShuttingDown, close_code::RESTART),
+    (Reason::ServerBusy, close_code::AGAIN),
+    (Reason::ServerUnavailable, close_code::AGAIN),
+    (Reason::PacketTooLarge, close_code::SIZE),
+    (Reason::MalformedPacket, close_code::PROTOCOL),
+    (Reason::ProtocolError, close_code::PROTOCOL),
+    (Reason::PayloadFormatInvalid, close_code::INVALID),
+];
+
+/// How a socket is closed that MQTT ends for this reason.
+fn of_mqtt(reason: Reason) -> Close {
+    let named = CODES.iter().find(|(known, _)| *known == reason);
+    Close::new(named.map_or(close_code::POLICY, |(_, code)| *code), format!("MQTT: {reason:?}"))
+}
 
 /// How far a stream has come to its end.
 enum Stage {
@@ -27,14 +50,20 @@ enum Stage {
 //= MQTT3 6.0.0-2
 pub(crate) struct Bytestream {
     socket: Socket,
+    /// Holds a client that is not let in yet to what a login needs.
+    received: Received,
+    /// Why MQTT ended it, if it did.
+    ended_by: Arc<OnceLock<Reason>>,
     /// What is left of the last message.
     input: Bytes,
     stage: Stage,
 }
 
 impl Bytestream {
-    pub(crate) const fn new(socket: Socket) -> Self {
-        Self { socket, input: Bytes::new(), stage: Stage::Open }
+    /// A stream over `socket`, of which `received` says what its connection brings.
+    pub(crate) fn new(socket: Socket, received: Received, ended_by: Arc<OnceLock<Reason>>) -> Self {
+        received.hold_after(LOGIN_BYTES_MAX);
+        Self { socket, received, ended_by, input: Bytes::new(), stage: Stage::Open }
     }
 
     /// Says what is to be said before the end of what is read.
@@ -85,6 +114,8 @@ impl AsyncWrite for Bytestream {
         if !matches!(self.stage, Stage::Open) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        // The first that is said is the answer to the login.
+        self.received.release();
         ready!(self.socket.poll_room(cx));
         let said = self.socket.say(Message::Binary(Bytes::copy_from_slice(buf)));
         Poll::Ready(said.map(|()| buf.len()).map_err(|_gone| io::ErrorKind::BrokenPipe.into()))
@@ -98,7 +129,9 @@ impl AsyncWrite for Bytestream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if matches!(self.stage, Stage::Open) {
             ready!(self.socket.poll_room(cx));
-            let _ = self.socket.say(Message::Close(Some(Close::new(close_code::NORMAL, "").frame())));
+            let close =
+                self.ended_by.get().map_or_else(|| Close::new(close_code::NORMAL, ""), |reason| of_mqtt(*reason));
+            let _ = self.socket.say(Message::Close(Some(close.frame())));
         }
         self.poll_flush(cx)
     }

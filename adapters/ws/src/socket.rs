@@ -65,14 +65,24 @@ impl Socket {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Result<Incoming, Stopped>> {
+        let mut is_done = false;
         if self.is_unflushed
             && let Poll::Ready(flushed) = self.poll_flush(cx)
         {
-            return Poll::Ready(flushed.map(|()| Incoming::Flushed));
+            flushed?;
+            is_done = true;
         }
-        if !reads || self.pongs >= PONGS_MAX {
-            return Poll::Pending;
+        // Whoever always has something to write still reads.
+        if reads
+            && self.pongs < PONGS_MAX
+            && let Poll::Ready(came) = self.poll_read(cx)
+        {
+            return Poll::Ready(came);
         }
+        if is_done { Poll::Ready(Ok(Incoming::Flushed)) } else { Poll::Pending }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Stopped>> {
         self.inner.poll_next_unpin(cx).map(|came| match came {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
             Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Binary(bytes)),

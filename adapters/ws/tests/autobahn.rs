@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::ws::Message;
 use axum::http::request::Parts;
+use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tidegate_bridge::{BoxFuture, Bridge, BridgeParts, Grants, QueueLimits, SystemClock};
@@ -33,8 +34,10 @@ impl Upgrade for Echo {
         Box::pin(async move {
             let (response, socket) = Handshake::read(head).await?.accept(MESSAGE_BYTES_MAX);
             let session = Box::pin(async move {
-                let Some(socket) = socket.await else { return };
-                echo(socket).await;
+                if let Some(socket) = socket.await {
+                    echo(socket).await;
+                }
+                Bytes::new()
             });
             Ok(Switch { response, session })
         })

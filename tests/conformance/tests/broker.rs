@@ -366,6 +366,30 @@ fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
     assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap(), 202);
 }
 
+/// As much as a message may say beside its payload, under the longest topic, fits one frame of AMQP; no device can break the
+/// link that all of them share.
+#[test]
+fn what_a_message_says_beside_its_payload_never_breaks_the_link() {
+    let adapter = Adapter::start(shared_url(), &[]).unwrap();
+    let names = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".as_bytes();
+    let pair = |number: usize| {
+        let name = [names[number / names.len() % names.len()], names[number % names.len()]];
+        format!(r#"["{}",""]"#, String::from_utf8_lossy(&name))
+    };
+    let mut socket = ws::Socket::open_speaking(adapter.http(), &format!("/{TOPIC}"), KEY_1, "tidegate.v1").unwrap();
+    assert!(socket.message().unwrap().text().contains("ready"));
+    for (count, expected) in [(2_340, "accepted"), (2_341, "refused"), (6_000, "refused")] {
+        let properties = (0..count).map(pair).collect::<Vec<_>>().join(",");
+        let subtopic = "a".repeat(65_000);
+        let more = format!(r#""userProperties":[{properties}],"subtopic":"{subtopic}""#);
+        socket.say(ws::TEXT, format!(r#"{{"type":"publish","id":1,"payload":"[]",{more}}}"#)).unwrap();
+        let answer = socket.message().unwrap().text();
+        assert!(answer.contains(expected), "{count}: {}", &answer[..answer.len().min(200)]);
+    }
+    let metrics = adapter.admin("/metrics").unwrap();
+    assert!(metrics.contains("\ntidegate_broker_connections_lost_total 0\n"), "{metrics}");
+}
+
 /// The link is lost, subscribers stay and are told of the gap, and what comes after reaches them.
 #[test]
 fn a_subscriber_outlives_the_broker_and_is_told_of_the_gap() {

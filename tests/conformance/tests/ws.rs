@@ -8,6 +8,7 @@ use std::time::Duration;
 use conformance::mqtt::{Login, packet, text};
 use conformance::ws::{BINARY, CLOSE, PING, PONG, Socket, TEXT, ends_without_a_word, frame, handshake};
 use conformance::{Adapter, KEY_1, KEY_2, MANIFESTS, until};
+use rabbitmq_rig::shared_url;
 use socket2::{Domain, Type};
 
 const TOPIC: &str = "channels/lab.telemetry/messages/a";
@@ -40,13 +41,14 @@ fn who_is_silent_is_asked_and_then_closed_and_who_is_slow_is_not() {
     });
     // A long message that comes byte by byte, from one that never answers a ping.
     let message = frame(TEXT, format!("[{}1]", " ".repeat(900)).as_bytes());
-    let mut bytes = message.iter();
+    let (mut bytes, mut pings) = (message.iter(), 0);
     while !answered.is_finished() {
         slow.write(&[*bytes.next().expect("the others are done before")]).unwrap();
-        // It also reads: that does not make it less silent.
+        // As often as a ping would come, and then some.
         slow.stream().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        assert!(slow.read().is_ok_and(|frame| frame.first == PING) || bytes.len() > 0);
+        pings += usize::from(slow.read().is_ok_and(|frame| frame.first == PING));
     }
+    assert!(pings > 2, "{pings} pings, none of them answered");
     slow.stream().set_read_timeout(Some(conformance::DEADLINE)).unwrap();
     slow.write(bytes.as_slice()).unwrap();
     assert_eq!(slow.close().unwrap(), 1000);
@@ -216,4 +218,133 @@ fn packets_of_mqtt_have_nothing_to_do_with_frames() {
     let gone = Socket::open_speaking(alone, "/mqtt", "", "mqtt").unwrap();
     gone.stream().shutdown(std::net::Shutdown::Write).unwrap();
     ends_without_a_word(gone).unwrap();
+}
+
+/// Nobody who is not let in has a right to more than a login takes.
+#[test]
+fn a_stranger_cannot_make_the_server_hold_a_message() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let before = adapter.resident_kib().unwrap();
+    let strangers: Vec<Socket> = (0..40)
+        .map(|_| {
+            let mut socket = Socket::open_speaking(adapter.http(), "/mqtt", "", "mqtt").unwrap();
+            socket.stream().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+            // A piece of a message that does not end.
+            let _ = socket.say(0x02, vec![0; 1_000_000]);
+            socket
+        })
+        .collect();
+    let after = adapter.resident_kib().unwrap();
+    assert!(after < before + 8 * 1_024, "from {before} to {after} KiB");
+    drop(strangers);
+}
+
+/// The right is to the channel, and not to what a name happens to mean.
+#[test]
+fn an_alias_that_moves_takes_nobody_along() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let path = "/channels/flashed-1/messages/%23";
+    let mut sockets: Vec<Socket> = ["", "tidegate.v1"]
+        .map(|protocol| Socket::open_speaking(adapter.http(), path, KEY_2, protocol).unwrap())
+        .into();
+    let mut events = adapter.subscribe("channels/flashed-1/messages/%23", KEY_2).unwrap();
+    let moved = MANIFESTS
+        .replace("  aliases: [flashed-1]\n", "")
+        .replace(
+            "metadata: {namespace: lab, name: other}\nspec: {}",
+            "metadata: {namespace: lab, name: other}\nspec: {aliases: [flashed-1]}",
+        )
+        .replace(
+            "connections: [{channel: telemetry, permissions: [Subscribe]}]",
+            "connections: [{channel: other, permissions: [Subscribe]}]",
+        );
+    adapter.set_manifests(&moved).unwrap();
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().unwrap(), (1008, "access withdrawn".to_owned()));
+    }
+    events.until("event: end\n").unwrap();
+}
+
+#[test]
+fn a_small_channel_takes_control_frames_of_any_size() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    adapter.set_manifests(&MANIFESTS.replace("maxBytes: 1000", "maxBytes: 5")).unwrap();
+    until("the channel is small", || adapter.publish(TOPIC, KEY_1, "application/json", b"123456").unwrap() == 413);
+    let mut socket = Socket::open(adapter.http(), PATH, KEY_1).unwrap();
+    socket.say(PING, [0; 125]).unwrap();
+    assert_eq!(socket.message().unwrap().payload, [0; 125]);
+    socket.say(PONG, [0; 125]).unwrap();
+    socket.say(TEXT, "12345").unwrap();
+    socket.say(CLOSE, [&1_000_u16.to_be_bytes()[..], &[b'a'; 100]].concat()).unwrap();
+    assert_eq!(socket.closed().unwrap().0, 1000);
+    let mut socket = Socket::open(adapter.http(), PATH, KEY_1).unwrap();
+    socket.say(TEXT, "123456").unwrap();
+    assert_eq!(socket.closed().unwrap().0, 1009);
+}
+
+/// On both brokers: what stands before the frame that is refused arrives, and nothing after it; also where the client
+/// closes right behind it, which it is not told is well.
+#[test]
+fn nothing_that_follows_a_refused_frame_is_published() {
+    const FIRST: &str = r#"[{"n":"a","v":1}]"#;
+    const AFTER: &str = r#"[{"n":"a","v":3}]"#;
+    const LAST: &str = r#"[{"n":"a","v":9}]"#;
+    for broker in ["memory:", shared_url()] {
+        let adapter = Adapter::start(broker, &[]).unwrap();
+        // No other test of this process uses this channel.
+        let path = "/channels/lab.checked/messages";
+        let mut all = Socket::open(adapter.http(), path, KEY_1).unwrap();
+        for closes in [false, true] {
+            let mut socket = Socket::open(adapter.http(), path, KEY_1).unwrap();
+            let frames = [FIRST, "{}", AFTER, AFTER].map(|text| frame(TEXT, text.as_bytes())).concat();
+            let close = if closes { frame(CLOSE, &1_000_u16.to_be_bytes()) } else { vec![] };
+            socket.write(&[frames, close].concat()).unwrap();
+            assert_eq!(socket.closed().unwrap().0, 1007, "{broker}");
+            assert_eq!(all.message().unwrap().text(), FIRST, "{broker}");
+        }
+        assert_eq!(
+            adapter.publish("channels/lab.checked/messages", KEY_1, "application/senml+json", LAST.as_bytes()).unwrap(),
+            202
+        );
+        assert_eq!(all.message().unwrap().text(), LAST, "{broker}");
+    }
+}
+
+/// Whoever reads slowly is still heard and answered.
+#[test]
+fn a_socket_that_always_has_something_to_read_is_read_too() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let path = "/channels/lab.telemetry/messages/%23";
+    let mut slow = Socket::open_speaking(adapter.http(), path, KEY_1, "tidegate.v1").unwrap();
+    let mut publisher = Socket::open(adapter.http(), PATH, KEY_1).unwrap();
+    let payload = [b"[", vec![b' '; 900].as_slice(), b"]"].concat();
+    slow.say(TEXT, r#"{"type":"publish","id":1,"payload":"[]","subtopic":"a"}"#).unwrap();
+    let mut messages = 0_u64;
+    loop {
+        // Always some ahead of the reader, and never so many that its queue is full.
+        publisher.say(TEXT, &payload).unwrap();
+        publisher.say(TEXT, &payload).unwrap();
+        let text = slow.message().unwrap().text();
+        if text.contains("accepted") {
+            break;
+        }
+        messages += 1;
+        assert!(messages < 500, "{messages} messages and no answer");
+    }
+}
+
+#[test]
+fn mqtt_over_websocket_ends_with_a_code_that_says_why() {
+    let mut adapter = Adapter::start("memory:", &[]).unwrap();
+    let open = |adapter: &Adapter, login: Login| {
+        let mut socket = Socket::open_speaking(adapter.http(), "/mqtt", "", "mqtt").unwrap();
+        socket.say(BINARY, login.bytes()).unwrap();
+        socket
+    };
+    let mut stranger = open(&adapter, Login { key: KEY_2, ..Login::stored_3("stranger").publisher() });
+    assert_eq!(stranger.closed().unwrap().0, 1008);
+    let mut told = open(&adapter, Login::stored_3("told").clean());
+    assert_eq!(told.message().unwrap().payload[0], 0x20);
+    assert_eq!(adapter.terminate().unwrap(), Some(0));
+    assert_eq!(told.closed().unwrap(), (1012, "MQTT: ServerShuttingDown".to_owned()));
 }

@@ -4,8 +4,10 @@ use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use reqwest::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -26,6 +28,8 @@ use crate::http::{HttpClient, SILENCE_MAX, refusal};
 
 /// The subprotocol.
 const PROTOCOL: &str = "tidegate.v1";
+/// How long a server may be silent before it is asked for a sign of life.
+const ASK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes of a message that is received.
 const MESSAGE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 /// Bytes that are read at once: every connection has this buffer.
@@ -74,8 +78,9 @@ impl From<SocketError> for Failure {
 /// A connection after its handshake.
 pub(super) struct Socket {
     stream: WebSocketStream<Upgraded>,
-    /// Over when the server was silent for too long.
+    /// Over when the server was silent for so long that it is asked, and again when it was for too long.
     silence: Pin<Box<Sleep>>,
+    is_asked: bool,
 }
 
 impl Socket {
@@ -105,7 +110,7 @@ impl Socket {
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
         let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
-        Ok(Self { stream, silence: Box::pin(tokio::time::sleep(SILENCE_MAX)) })
+        Ok(Self { stream, silence: Box::pin(tokio::time::sleep(ASK_AFTER)), is_asked: false })
     }
 
     /// Whether it takes a text now.
@@ -128,10 +133,18 @@ impl Socket {
         let _ = self.stream.poll_flush_unpin(cx);
         loop {
             let Poll::Ready(message) = self.stream.poll_next_unpin(cx) else {
-                let silent = || Err(Failure::broken(format!("the server was silent for {SILENCE_MAX:?}")));
-                return self.silence.as_mut().poll(cx).map(|()| silent());
+                ready!(self.silence.as_mut().poll(cx));
+                if std::mem::replace(&mut self.is_asked, true) {
+                    return Poll::Ready(Err(Failure::broken(format!("the server was silent for {SILENCE_MAX:?}"))));
+                }
+                self.silence.set(tokio::time::sleep(SILENCE_MAX - ASK_AFTER));
+                // Where it cannot be written to, reading tells why.
+                let _ = self.stream.start_send_unpin(Message::Ping(Bytes::new()));
+                let _ = self.stream.poll_flush_unpin(cx);
+                continue;
             };
-            self.silence.set(tokio::time::sleep(SILENCE_MAX));
+            self.silence.set(tokio::time::sleep(ASK_AFTER));
+            self.is_asked = false;
             let Some(message) = message.transpose()? else { return Poll::Ready(Err(Failure::Closed(None))) };
             return Poll::Ready(match message {
                 Message::Text(text) => Frame::parse(&text).map_err(|MalformedEvent| Failure::Malformed),

@@ -186,6 +186,7 @@ pub struct Session {
     outbound: Outbound,
     state: State,
     dropped: Dropped,
+    ended_by: Option<Reason>,
 }
 
 impl Session {
@@ -209,7 +210,14 @@ impl Session {
             outbound: Outbound::default(),
             state: State::default(),
             dropped: Dropped::default(),
+            ended_by: None,
         }
+    }
+
+    /// Why this side ended the connection, if it did.
+    #[must_use]
+    pub const fn ended_by(&self) -> Option<Reason> {
+        self.ended_by
     }
 
     /// The version that is spoken; of no meaning before a CONNECT.
@@ -414,6 +422,7 @@ impl Session {
     /// The client is not let in.
     pub fn refuse(&mut self, reason: Reason, why: Option<&str>) {
         if matches!(self.phase, Phase::Asked(_)) {
+            self.ended_by = Some(reason);
             self.answer_connect(reason, why);
         }
     }
@@ -512,6 +521,9 @@ impl Session {
     //= MQTT5 3.14.0-1, 3.14.4-1, 3.14.4-2, 4.13.2-1
     //= MQTT3 4.8.0-2
     pub fn end(&mut self, reason: Reason, why: Option<&str>) {
+        if !matches!(self.phase, Phase::Closed) {
+            self.ended_by = Some(reason);
+        }
         match &self.phase {
             Phase::Closed => return,
             Phase::Asked(_) if reason.fits(crate::PacketType::ConnAck) => return self.answer_connect(reason, why),

@@ -1,7 +1,7 @@
 //! One connection: reads packets into the session, does what the session asks, and writes what it says.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -96,6 +96,8 @@ pub(crate) struct Connection<Io> {
     is_closing: bool,
     /// Whether the client says nothing more; it may still read.
     is_half_closed: bool,
+    /// Where it is told why it was ended by this side.
+    ended_by: Option<Arc<OnceLock<Reason>>>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the clients that do not")]
@@ -107,7 +109,7 @@ impl<Io> Connection<Io>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    pub(crate) fn new(face: Arc<MqttFace>, io: Io) -> Box<Self> {
+    pub(crate) fn new(face: Arc<MqttFace>, io: Io, ended_by: Option<Arc<OnceLock<Reason>>>) -> Box<Self> {
         let session = Session::new(face.limits, now().into_std());
         let (reader, writer) = tokio::io::split(io);
         Box::new(Self {
@@ -127,6 +129,7 @@ where
             is_subscribing: false,
             is_closing: false,
             is_half_closed: false,
+            ended_by,
         })
     }
 
@@ -138,6 +141,10 @@ where
 
     /// Says its last words, and does with the session what is to be done.
     async fn leave(self: Box<Self>, ended_by_peer: bool) {
+        if let (Some(told), Some(reason)) = (&self.ended_by, self.session.ended_by()) {
+            // It is told once.
+            let _ = told.set(reason);
+        }
         let Self { face, mut session, mut client, work, mut listeners, reader, writer, output, dropped, .. } = *self;
         let last_words = async {
             // Without this, a reset could overtake them.

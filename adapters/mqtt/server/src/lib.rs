@@ -13,7 +13,7 @@ mod publish;
 mod sessions;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, DeparturePace, Departures};
@@ -22,6 +22,8 @@ use tidegate_mqtt_proto::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+pub use tidegate_mqtt_proto::Reason;
 
 use metrics::Metrics;
 use pace::Pace;
@@ -82,6 +84,15 @@ impl MqttFace {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.serve_telling(io, None).await;
+    }
+
+    /// The same, and tells why this side ended it, if it did, before it shuts `io` down: for a transport that has words of
+    /// its own for that.
+    pub async fn serve_telling<Io>(self: Arc<Self>, io: Io, ended_by: Option<Arc<OnceLock<Reason>>>)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Ok(half_open) = self.half_open.try_acquire() else {
             self.metrics.half_open_refused();
             return;
@@ -89,7 +100,7 @@ impl MqttFace {
         if let Some(pace) = &self.pace {
             tokio::time::sleep_until(pace.turn(now())).await;
         }
-        connection::Connection::new(Arc::clone(&self), io).run(half_open).await;
+        connection::Connection::new(Arc::clone(&self), io, ended_by).run(half_open).await;
     }
 }
 #[cfg(test)]

@@ -7,10 +7,6 @@ use tidegate_bridge::Delivery;
 use tidegate_model::{Extras, Message as BridgeMessage, QoS as MessageQoS, Timestamp};
 use tidegate_mqtt_proto::{Message, Properties, Property, QoS, Shared, Text, shared};
 
-/// Bytes of the properties of a message: what stands in the header of an AMQP message has to fit one frame, some of it
-/// twice.
-pub(crate) const PROPERTY_BYTES_MAX: u32 = 16_384;
-
 /// A delivery as a client gets it by a filter: the channel is called as it is there, so that the filter matches. `today` and
 /// `now` are the same moment.
 //= MQTT5 3.3.2-3

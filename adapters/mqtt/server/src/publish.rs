@@ -6,7 +6,7 @@ use tidegate_mqtt_proto::{Connect, Delivery, PacketId, Property, Publish, QoS, T
 use uuid::Uuid;
 
 use crate::MqttFace;
-use crate::message::{PROPERTY_BYTES_MAX, content_type, expiry, extras, message_qos};
+use crate::message::{content_type, expiry, extras, message_qos};
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
 pub(crate) fn message_id() -> MessageId {
@@ -48,9 +48,6 @@ impl MqttFace {
     fn prepare(&self, principal: &Principal, id: MessageId, publish: Publish) -> Result<(Permit, Draft), Refusal> {
         let topic = Topic::parse_mqtt(publish.topic.as_str(), &self.topic)?;
         let permit = self.bridge.permit(principal, topic)?;
-        if publish.properties.as_bytes().len() > PROPERTY_BYTES_MAX as usize {
-            return Err(Refusal::PayloadTooLarge { bytes_max: PROPERTY_BYTES_MAX });
-        }
         let bytes = publish.payload.len() as u64;
         let content_type = content_type(&publish.properties);
         let content_type = self.bridge.admit(&permit, content_type.as_ref().map(Text::as_str), Some(bytes))?;
