@@ -22,6 +22,7 @@ need ps procps
 # The clients that tests speak to it with.
 if [ "${1:-}" = test ]; then
   need mosquitto_pub mosquitto-clients
+  need coap-client-notls libcoap3-bin
   need npm npm
   need chromium chromium
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)

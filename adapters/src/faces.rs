@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, DeparturePace};
+use tidegate_coap::CoapFace;
 use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
@@ -14,7 +15,7 @@ use tidegate_http::{HttpFace, HttpLimits, Routes, Upgrade};
 use tidegate_mqtt::{Admission, MqttFace};
 use tidegate_mqtt_proto::Limits;
 use tidegate_ws::{Sockets, WsFace, WsLimits};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::options::{self, Options, Spoken};
 
@@ -23,6 +24,7 @@ pub(crate) struct Faces {
     http: Arc<HttpFace>,
     ws: Arc<WsFace>,
     mqtt: Arc<MqttFace>,
+    coap: Arc<CoapFace>,
 }
 
 /// Certificates for the faces, each with what its protocol is called in TLS.
@@ -33,16 +35,17 @@ pub(crate) struct Certificates {
 }
 
 /// What a port is served by.
-enum Served {
+pub(crate) enum Served {
     Http(Arc<HttpFace>, Routes),
     Mqtt(Arc<MqttFace>),
 }
 
 /// A port that is bound.
-pub(crate) struct Port {
-    listener: TcpListener,
-    tls: Option<Tls>,
-    served: Served,
+pub(crate) enum Port {
+    /// For connections.
+    Tcp { listener: TcpListener, tls: Option<Tls>, served: Served },
+    /// For datagrams: a socket for each core, over which the kernel spreads peers.
+    Udp { sockets: Vec<UdpSocket>, face: Arc<CoapFace> },
 }
 
 impl Certificates {
@@ -100,6 +103,7 @@ impl Faces {
             http: HttpFace::new(Arc::clone(bridge), http, registry),
             ws: WsFace::new(Arc::clone(bridge), Arc::clone(&mqtt), ws, registry),
             mqtt,
+            coap: CoapFace::new(Arc::clone(bridge), coap_limits(options), registry),
         }
     }
 
@@ -125,8 +129,10 @@ impl Faces {
         ];
         let mut bound = Vec::with_capacity(ports.len());
         for (option, listen, tls, served) in ports {
-            bound.extend(open(option, listen)?.map(|listener| Port { listener, tls, served }));
+            bound.extend(open(option, listen)?.map(|listener| Port::Tcp { listener, tls, served }));
         }
+        let sockets = open_udp("--listen-coap", options.listen_coap)?;
+        bound.push(Port::Udp { sockets, face: Arc::clone(&self.coap) });
         Ok(bound)
     }
 
@@ -135,13 +141,28 @@ impl Faces {
         self.http.drain(pace);
         self.ws.drain(pace);
         self.mqtt.drain(pace);
+        self.coap.drain(pace);
     }
 }
 
 impl Port {
     /// Serves it until the drain begins.
     pub(crate) fn serve(self, limits: ListenLimits, drain: Drain) {
-        let Self { listener, tls, served } = self;
+        let (listener, tls, served) = match self {
+            Self::Tcp { listener, tls, served } => (listener, tls, served),
+            Self::Udp { sockets, face } => {
+                for socket in sockets {
+                    let (face, at_work) = (Arc::clone(&face), drain.at_work());
+                    tokio::spawn(async move {
+                        if let Err(error) = face.serve(socket).await {
+                            tracing::error!(%error, "a socket cannot be served");
+                        }
+                        drop(at_work);
+                    });
+                }
+                return;
+            }
+        };
         match served {
             Served::Http(face, routes) => {
                 let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream, routes.clone());
@@ -161,6 +182,22 @@ pub(crate) fn open(option: &'static str, listen: Listen) -> Result<Option<TcpLis
     let listener = listen::bind(option, address)?;
     tracing::info!(address = %listener.local_addr()?, "{option}");
     Ok(Some(listener))
+}
+
+/// Binds a socket for each core, unless it is off.
+fn open_udp(option: &'static str, listen: Listen) -> Result<Vec<UdpSocket>> {
+    let Some(address) = listen.address() else { return Ok(Vec::new()) };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sockets = tidegate_coap::bind(address, cores).with_context(|| format!("{option} {address}"))?;
+    if let Some(first) = sockets.first() {
+        tracing::info!(address = %first.local_addr()?, "{option}");
+    }
+    Ok(sockets)
+}
+
+/// The bounds of one socket's endpoint.
+fn coap_limits(options: &Options) -> tidegate_coap_proto::Limits {
+    tidegate_coap_proto::Limits { ping_period: options.coap_ping_period.0, ..tidegate_coap_proto::Limits::default() }
 }
 
 /// TLS for a face that agrees on one of these protocols.

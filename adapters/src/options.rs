@@ -26,6 +26,8 @@ pub(crate) enum Face {
     Ws(Options),
     /// Serve MQTT
     Mqtt(Options),
+    /// Serve CoAP
+    Coap(Options),
     /// Serve every face in one process: the embedded form
     All(Options),
 }
@@ -39,16 +41,22 @@ impl Face {
             listen_mqtts: off,
             listen_mqtt_ws: off,
             listen_mqtt_wss: off,
+            listen_coap: off,
             ..options
         };
         match self {
             Self::Http(options) => (no_mqtt(options), Spoken { requests: true, sockets: false }),
             Self::Ws(options) => {
-                let options = Options { listen_mqtt: off, listen_mqtts: off, ..options };
+                let options = Options { listen_mqtt: off, listen_mqtts: off, listen_coap: off, ..options };
                 (options, Spoken { requests: false, sockets: true })
             }
             Self::Mqtt(options) => {
-                let options = Options { listen_http: off, listen_https: off, ..options };
+                let options = Options { listen_http: off, listen_https: off, listen_coap: off, ..options };
+                (options, Spoken { requests: false, sockets: false })
+            }
+            Self::Coap(options) => {
+                let listen_coap = options.listen_coap;
+                let options = Options { listen_http: off, listen_https: off, listen_coap, ..no_mqtt(options) };
                 (options, Spoken { requests: false, sockets: false })
             }
             Self::All(options) => (options, Spoken { requests: true, sockets: true }),
@@ -148,6 +156,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_MQTT_WSS", default_value = "off")]
     pub(crate) listen_mqtt_wss: Listen,
 
+    /// Where to serve CoAP
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_COAP", default_value = "5683")]
+    pub(crate) listen_coap: Listen,
+
     /// The certificate chain, PEM; reloaded in place when it changes
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CERT", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -167,6 +179,10 @@ pub(crate) struct Options {
     /// Bytes of all bodies that are held at once; beyond it requests are answered 429
     #[arg(long, value_name = "BYTES", env = "TIDEGATE_HTTP_BODIES_BYTES_MAX", default_value_t = 256 * 1_024 * 1_024)]
     pub(crate) http_bodies_bytes_max: usize,
+
+    /// After which time a notification over CoAP is to be acknowledged, so that who is gone is found out
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_COAP_PING_PERIOD", default_value = "12h")]
+    pub(crate) coap_ping_period: Span,
 
     /// How often a ping is sent on a WebSocket; from 1s
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_WEBSOCKET_PING_INTERVAL", default_value = "30s")]
@@ -254,6 +270,7 @@ impl Options {
             "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
         );
         self.check_websocket()?;
+        ensure!(!self.coap_ping_period.0.is_zero(), "--coap-ping-period: more than 0 is needed");
         if let Some(Span(span)) = self.mqtt_keep_alive_max {
             ensure!(
                 (MQTT_KEEP_ALIVE_MIN..=MQTT_KEEP_ALIVE_MAX).contains(&span),

@@ -9,6 +9,7 @@ mod clock;
 mod departure;
 mod fanout;
 mod grants;
+mod identity;
 mod metrics;
 mod payload;
 mod port;
@@ -20,6 +21,7 @@ pub use clock::{Clock, SystemClock};
 pub use departure::{DeparturePace, Departures};
 pub use fanout::{Attachment, DeliveryQueue, Fanout, FanoutMetrics, QueueEvent, QueueLimits, Rest};
 pub use grants::{GrantSource, Grants, KeyLookup, Session, StaleTable};
+pub use identity::fresh_message_id;
 pub use port::{
     BoxFuture, Broker, Delivery, GroupName, Overflow, Publication, Publisher, Receipt, Retained, Subscriber, Terms,
     Unavailable,

@@ -7,10 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use percent_encoding::percent_decode_str;
-use tidegate_bridge::Draft;
-use tidegate_model::{Extras, MessageId, PayloadPolicy, Permit, Principal, Protocol, Refusal, Topic};
+use tidegate_bridge::{Draft, fresh_message_id};
+use tidegate_model::{Extras, PayloadPolicy, Permit, Principal, Protocol, Refusal, Topic};
 use tokio::sync::OwnedSemaphorePermit;
-use uuid::Uuid;
 
 use crate::answer::{Problem, empty};
 use crate::credential::Shown;
@@ -59,7 +58,7 @@ impl HttpFace {
         let read = tokio::time::timeout(self.limits.body_read_max, self.read(body, permit.payload()));
         let (payload, room) = read.await.map_err(|_elapsed| Problem::Slow)??;
         let draft = Draft {
-            id: message_id(),
+            id: fresh_message_id(),
             payload,
             content_type,
             protocol: Protocol::Http,
@@ -129,11 +128,6 @@ fn extras(headers: &HeaderMap) -> Result<Option<Box<Extras>>, Problem> {
         ));
     }
     Ok(headers.contains_key(USER_PROPERTY).then(|| Box::new(extras)))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
-fn message_id() -> MessageId {
-    MessageId::parse(&Uuid::now_v7().to_string()).expect("a UUID has 36 characters")
 }
 
 /// The W3C trace context, where it has the form `<version>-<trace id>-<parent id>-<flags>` and both ids name something.

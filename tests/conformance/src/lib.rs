@@ -146,7 +146,7 @@ impl Adapter {
     fn launch(arguments: &[&str], folder: TempDir) -> Result<Self> {
         let mut child = Command::new(program("adapter")?)
             .args(["all", "--listen-http", "127.0.0.1:0", "--listen-https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--listen-mqtt", "127.0.0.1:0", "--listen-mqtts", "127.0.0.1:0"])
+            .args(["--listen-mqtt", "127.0.0.1:0", "--listen-mqtts", "127.0.0.1:0", "--listen-coap", "127.0.0.1:0"])
             .args(["--drain-timeout", "10s"])
             .args(arguments)
             .stderr(Stdio::piped())

@@ -119,10 +119,11 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 21] = [
+const MAY_NAME: [(&str, &[&str]); 22] = [
     ("tidegate-mqtt", &["tidegate-bridge", "tidegate-model", "tidegate-mqtt-proto"]),
     ("tidegate-mqtt-proto", &[]),
     ("tidegate-coap-proto", &[]),
+    ("tidegate-coap", &["tidegate-bridge", "tidegate-coap-proto", "tidegate-model"]),
     ("tidegate-model", &[]),
     ("tidegate-senml", &[]),
     ("tidegate-grants-proto", &["tidegate-model"]),
@@ -155,6 +156,8 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
             "tidegate-mqtt",
             "tidegate-mqtt-proto",
             "tidegate-ws",
+            "tidegate-coap",
+            "tidegate-coap-proto",
             "tidegate-daemon",
             "tidegate-grants-client",
             "tidegate-manifests",

@@ -32,6 +32,8 @@ use crate::secret::{Keyed, Secret, fingerprint};
 
 use peer::Peer;
 
+/// Peers that are seen to at once when time has passed.
+const DUE_MAX: usize = 1_024;
 /// Peers that are looked at to find one that can be forgotten.
 const EVICTION_TRIES: usize = 16;
 
@@ -258,19 +260,22 @@ impl<A: Address> Endpoint<A> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Time has passed.
+    /// Time has passed. Where very many are due, some are left: then [`Endpoint::poll_timeout`] is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while self.poll_timeout().is_some_and(|at| at <= now) {
-            let Some((_, address)) = self.timers.pop_first() else { return };
-            if let Some(peer) = self.peers.get_mut(&address) {
-                peer.scheduled = None;
-                peer.handle_timeout(&mut Scope { address: &address, now, shared: &mut self.shared });
+        for _ in 0..DUE_MAX {
+            if self.poll_timeout().is_none_or(|at| now < at) {
+                return;
             }
-            self.settle(&address);
+            let Some((_, address)) = self.timers.pop_first() else { return };
+            self.with(&address, now, |peer, scope| {
+                peer.scheduled = None;
+                peer.handle_timeout(scope);
+            });
         }
     }
 
-    /// A datagram came. Multicast is the caller's: what was sent to a group does not belong here.
+    /// A datagram came, in a buffer that is not much larger: parts of it stay there until the request is answered. Multicast
+    /// is the caller's: what was sent to a group does not belong here.
     pub fn handle_datagram(&mut self, address: A, datagram: &Bytes, now: Instant) {
         match decode(datagram) {
             Err(error) => {
@@ -327,6 +332,13 @@ impl<A: Address> Endpoint<A> {
         self.with(&observer.peer, now, |peer, scope| peer.notify(serial, response, scope)).unwrap_or(false)
     }
 
+    /// Ends an observation with a last word that is sent once and at once, as a server does that goes away. Whether there still
+    /// was one.
+    pub fn dismiss(&mut self, observer: &Observer<A>, response: Response, now: Instant) -> bool {
+        let serial = observer.serial;
+        self.with(&observer.peer, now, |peer, scope| peer.dismiss(serial, response, scope)).unwrap_or(false)
+    }
+
     /// Forgets a peer: the layer below has ended its association. Its observations are over without a word.
     pub fn forget(&mut self, peer: &A) {
         if let Some(mut gone) = self.peers.remove(peer) {
@@ -337,10 +349,21 @@ impl<A: Address> Endpoint<A> {
         }
     }
 
+    /// Does something with a peer that is known, and sees to what becomes of it then.
     fn with<T>(&mut self, address: &A, now: Instant, f: impl FnOnce(&mut Peer, &mut Scope<'_, A>) -> T) -> Option<T> {
         let peer = self.peers.get_mut(address)?;
         let outcome = f(peer, &mut Scope { address, now, shared: &mut self.shared });
-        self.settle(address);
+        if peer.is_forgettable() {
+            self.forget(address);
+            return Some(outcome);
+        }
+        // A call that comes too early does no harm, and to put it off at each request would be dear.
+        if let Some(next) = peer.next_deadline().filter(|next| peer.scheduled.is_none_or(|at| *next < at)) {
+            if let Some(at) = peer.scheduled.replace(next) {
+                self.timers.remove(&(at, address.clone()));
+            }
+            self.timers.insert((next, address.clone()));
+        }
         Some(outcome)
     }
 
@@ -349,54 +372,55 @@ impl<A: Address> Endpoint<A> {
     }
 
     fn handle_request(&mut self, address: &A, head: Head, request: Request, now: Instant) {
-        let is_copy = self
-            .peers
-            .get_mut(address)
-            .is_some_and(|peer| peer.handle_copy(&head, &mut Scope { address, now, shared: &mut self.shared }));
-        if is_copy {
-            return;
+        let mut known = None;
+        if let Some(peer) = self.peers.get_mut(address) {
+            if peer.handle_copy(&head, &mut Scope { address, now, shared: &mut self.shared }) {
+                return;
+            }
+            known = Some(peer.requests());
         }
         match verdict(&request, head.is_confirmable) {
             Ok(()) => {}
             Err(Refusal::Reset) => return self.reset(address.clone(), head.id),
             Err(Refusal::Respond(response)) => return self.refuse(address, head, &request, response),
         }
-        if !self.has_room(address) {
+        if !self.has_room(address, known) {
             self.shared.counts.overload += 1;
             let response = Response::of(Code::SERVICE_UNAVAILABLE);
             let retry_after = self.shared.limits.retry_after_seconds;
             let options = response.options.with_uint(OptionNumber::MAX_AGE, retry_after);
             return self.refuse(address, head, &request, Response { options, ..response });
         }
-        if !self.peers.contains_key(address) {
+        if known.is_none() {
             let first = self.shared.secret.draw().to_le_bytes();
             self.peers.insert(address.clone(), Peer::new(MessageId(u16::from_le_bytes([first[0], first[1]]))));
         }
         self.with(address, now, |peer, scope| peer.handle_request(head, request, scope));
     }
 
-    /// Whether another request can be taken up, and remembered.
-    fn has_room(&mut self, address: &A) -> bool {
+    /// Whether another request can be taken up, and remembered. Of a peer that is known, so many are asked by now.
+    fn has_room(&mut self, address: &A, known: Option<usize>) -> bool {
         let limits = self.shared.limits;
-        let of_peer = self.peers.get(address).map_or(0, Peer::requests);
-        if self.shared.held.requests >= limits.requests_max || of_peer >= limits.requests_per_peer_max {
+        if self.shared.held.requests >= limits.requests_max || known.unwrap_or(0) >= limits.requests_per_peer_max {
             return false;
         }
-        let is_new = !self.peers.contains_key(address);
-        let is_full =
-            (is_new && self.peers.len() >= limits.peers_max) || self.shared.held.exchanges >= limits.exchanges_max;
-        !is_full || self.evict()
+        if known.is_none() && self.peers.len() >= limits.peers_max && !self.evict(address) {
+            return false;
+        }
+        if self.shared.held.exchanges < limits.exchanges_max {
+            return true;
+        }
+        // A peer makes room for itself before another has to.
+        let shared = &mut self.shared;
+        self.peers.get_mut(address).is_some_and(|peer| peer.forget_oldest(shared)) || self.evict(address)
     }
 
-    /// Forgets the peer whose copies are least likely to come, of those that nothing else is known of.
-    fn evict(&mut self) -> bool {
-        let mut tried = self.timers.iter().take(EVICTION_TRIES);
-        let found = tried.find(|(_, address)| self.peers.get(address).is_some_and(Peer::is_idle)).cloned();
-        let Some(timer) = found else { return false };
-        if let Some(mut gone) = self.peers.remove(&timer.1) {
-            gone.release(&mut self.shared);
-        }
-        self.timers.remove(&timer);
+    /// Forgets the peer whose copies are least likely to come, of the others that nothing else is known of.
+    fn evict(&mut self, for_peer: &A) -> bool {
+        let mut tried = self.timers.iter().take(EVICTION_TRIES).filter(|(_, address)| address != for_peer);
+        let found = tried.find(|(_, address)| self.peers.get(address).is_some_and(Peer::is_idle));
+        let Some(address) = found.map(|(_, address)| address.clone()) else { return false };
+        self.forget(&address);
         self.shared.counts.evicted += 1;
         true
     }
@@ -432,27 +456,6 @@ impl<A: Address> Endpoint<A> {
         };
         self.shared.output.push_back(Output::Send { peer: address.clone(), datagram: bytes_of(&message) });
     }
-
-    /// Forgets a peer of which nothing has to be known, or sees to its being called in time. A call that comes too early does
-    /// no harm, and one for each request would be dear.
-    fn settle(&mut self, address: &A) {
-        let Some(peer) = self.peers.get_mut(address) else { return };
-        if peer.is_forgettable() {
-            peer.release(&mut self.shared);
-            if let Some(at) = peer.scheduled {
-                self.timers.remove(&(at, address.clone()));
-            }
-            self.peers.remove(address);
-            return;
-        }
-        let Some(next) = peer.next_deadline() else { return };
-        if peer.scheduled.is_none_or(|at| next < at) {
-            if let Some(at) = peer.scheduled.replace(next) {
-                self.timers.remove(&(at, address.clone()));
-            }
-            self.timers.insert((next, address.clone()));
-        }
-    }
 }
 
 /// What is said to a request that is not even asked.
@@ -476,18 +479,17 @@ const UNDERSTOOD: [OptionNumber; 7] = [
 //= RFC7252 5.4.1, 5.4.3, 5.4.5, 5.7.2, 5.10.2
 //= RFC7959 2.2
 fn verdict(request: &Request, is_confirmable: bool) -> Result<(), Refusal> {
-    if request.options.asks_proxy() {
-        return Err(Refusal::Respond(Response::refusal(Code::PROXYING_NOT_SUPPORTED, "no proxy")));
-    }
     let mut before = None;
     for (number, value) in request.options.iter().filter(|(number, _)| number.is_critical()) {
+        if matches!(number, OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME) {
+            return Err(Refusal::Respond(Response::refusal(Code::PROXYING_NOT_SUPPORTED, "no proxy")));
+        }
         let is_again = before.replace(number) == Some(number) && !number.is_repeatable();
         if is_again || !UNDERSTOOD.contains(&number) || !number.admits(value.len()) {
             return Err(if is_confirmable { Refusal::Respond(bad_option(number)) } else { Refusal::Reset });
         }
-    }
-    for number in [OptionNumber::BLOCK1, OptionNumber::BLOCK2] {
-        if request.options.uint(number).is_some_and(|value| Block::new(value).is_none()) {
+        let is_block = matches!(number, OptionNumber::BLOCK1 | OptionNumber::BLOCK2);
+        if is_block && Block::of(value).is_none() {
             return Err(Refusal::Respond(Response::refusal(Code::BAD_REQUEST, "a block of the reserved size")));
         }
     }

@@ -102,3 +102,22 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= RFC7252 4.8, 4.8.2
+    #[test]
+    fn times_are_those_of_the_standard() {
+        let limits = Limits::default();
+        let longest = limits.ack_timeout + limits.ack_jitter_max;
+        let transmit_span = longest * ((1 << limits.retransmits_max) - 1);
+        let transmit_wait = longest * ((1 << (limits.retransmits_max + 1)) - 1);
+        let latency = Duration::from_secs(100);
+        assert_eq!((transmit_span.as_secs(), transmit_wait.as_secs()), (45, 93));
+        assert_eq!(limits.exchange_lifetime, transmit_span + 2 * latency + limits.ack_timeout);
+        assert_eq!(limits.non_lifetime, transmit_span + latency);
+        assert!(limits.ack_delay_max < limits.ack_timeout, "else the client asks again first");
+    }
+}

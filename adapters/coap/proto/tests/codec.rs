@@ -114,6 +114,68 @@ fn a_block_is_said_in_24_bits() {
     }
 }
 
+//= RFC7252 12.1.1, 12.1.2
+#[test]
+fn a_code_is_a_class_and_a_detail() {
+    let said = [Code::GET, Code::IPATCH, Code::CONTENT, Code::CONTINUE, Code::TOO_MANY_REQUESTS, Code::from_byte(0xa5)];
+    assert_eq!(said.map(|code| code.to_string()), ["0.01", "0.07", "2.05", "2.31", "4.29", "5.05"]);
+    let of_class = |class: u8| (0..32).map(move |detail| Code::new(class, detail));
+    assert!(of_class(0).skip(1).all(|code| code.is_request()) && !Code::EMPTY.is_request());
+    assert!((2..6).flat_map(of_class).all(|code| code.is_response() && !code.is_request()));
+    assert!([1, 6, 7].into_iter().flat_map(of_class).all(|code| !code.is_response() && !code.is_request()));
+    assert!((0..=255).map(Code::from_byte).all(|code| Code::new(code.class(), code.detail()) == code));
+    assert_eq!((0..=255).map(Code::from_byte).filter(|code| code.is_success()).count(), 32);
+}
+
+//= RFC7252 5.10, 5.10.1, 5.10.2, 5.10.3, 5.10.4, 5.10.5, 5.10.6, 5.10.7, 5.10.8.1, 5.10.8.2, 6.5, 12.3
+//= RFC7641 2
+//= RFC7959 2.1, 4
+//= RFC9175 2.2.1, 3.2.1
+#[test]
+fn each_option_is_read_as_what_it_means() {
+    let none = Options::NONE;
+    assert!(none.accept().is_none() && none.max_age().is_none() && none.observe().is_none() && none.echo().is_none());
+    assert!(none.block1().is_none() && none.size1().is_none() && !none.if_none_match() && !none.asks_proxy());
+    let options = none
+        .with(OptionNumber::URI_QUERY, b"auth=a=b")
+        .with(OptionNumber::URI_PATH, b"channels")
+        .with(OptionNumber::URI_PATH, b"a/b")
+        .with(OptionNumber::URI_PATH, b"")
+        .with(OptionNumber::URI_QUERY, b"")
+        .with_uint(OptionNumber::CONTENT_FORMAT, 112)
+        .with_uint(OptionNumber::ACCEPT, 0)
+        .with_uint(OptionNumber::MAX_AGE, 86_400)
+        .with_uint(OptionNumber::OBSERVE, 1)
+        .with_uint(OptionNumber::BLOCK1, 0x1e)
+        .with_uint(OptionNumber::BLOCK2, 0x06)
+        .with_uint(OptionNumber::SIZE1, 1 << 20)
+        .with_uint(OptionNumber::SIZE2, 0)
+        .with(OptionNumber::ETAG, b"v1")
+        .with(OptionNumber::IF_MATCH, b"")
+        .with(OptionNumber::IF_NONE_MATCH, b"")
+        .with(OptionNumber::LOCATION_PATH, b"here")
+        .with(OptionNumber::LOCATION_QUERY, b"now")
+        .with(OptionNumber::ECHO, b"12345678")
+        .with(OptionNumber::REQUEST_TAG, b"")
+        .with(OptionNumber::PROXY_SCHEME, b"http");
+    let list = |values: &mut dyn Iterator<Item = &[u8]>| {
+        values.map(|value| String::from_utf8_lossy(value).into_owned()).collect::<Vec<_>>().join("|")
+    };
+    assert_eq!(list(&mut options.uri_path()), "channels|a/b|");
+    assert_eq!(list(&mut options.uri_query()), "auth=a=b|");
+    assert_eq!(list(&mut options.location_path().chain(options.location_query())), "here|now");
+    assert_eq!(list(&mut options.etags().chain(options.if_match()).chain(options.request_tags())), "v1||");
+    let formats = (options.content_format(), options.accept());
+    assert_eq!(formats, (Some(ContentFormat::SENML_CBOR), Some(ContentFormat::TEXT)));
+    assert_eq!((options.max_age(), options.observe()), (Some(86_400), Some(Observe::Deregister)));
+    assert_eq!((options.size1(), options.size2()), (Some(1 << 20), Some(0)));
+    let blocks = (options.block1().unwrap(), options.block2().unwrap());
+    assert_eq!((blocks.0.number, blocks.0.more, blocks.0.bytes(), blocks.1.bytes()), (1, true, 1_024, 1_024));
+    assert!(options.if_none_match() && options.asks_proxy());
+    assert_eq!(options.echo(), Some(&b"12345678"[..]));
+    assert_eq!(options.with_uint(OptionNumber::OBSERVE, 9).observe(), Some(Observe::Deregister), "the first counts");
+}
+
 #[test]
 fn nothing_is_copied_and_no_credential_is_shown() {
     let datagram = bytes("40020001 b161 4d0b 617574683d6b65792d646576312d30313233343536373839 ff 7061796c6f6164");

@@ -284,7 +284,7 @@ fn what_is_no_request_is_reset_or_left_alone() {
     );
 }
 
-//= RFC7252 5.4.1, 5.4.3, 5.4.5, 5.7.2
+//= RFC7252 5.4.1, 5.4.3, 5.4.5, 5.5.2, 5.7.2, 5.10.2
 //= RFC7959 2.2
 #[test]
 fn an_option_that_is_not_understood_is_refused_where_it_is_critical() {

@@ -426,6 +426,39 @@ fn a_last_word_ends_it_and_is_sent_until_it_is_heard() {
     );
 }
 
+//= RFC7641 4.2
+#[test]
+fn a_server_that_goes_away_says_so_once_and_at_once() {
+    check_within(
+        Limits { ping_period: Duration::from_secs(60), ..proven() },
+        "> a con 0001 t=01 get /x observe=0
+         ! observe 1 2.05
+         + 60s
+         ! notify 1 2.05 payload=x
+         ! dismiss 1 5.03 age=1
+         ! dismiss 1 5.03 age=1
+         + 10s
+         ! held",
+        &expect![[r#"
+            > a con 0001 t=01 get /x observe=0
+            ? 1 a get /x Observe=0
+            ! observe 1 2.05
+            < a ack 0001 2.05 t=01 Observe=9437184
+            + 60s
+              60.0 s ? refresh 1
+            ! notify 1 2.05 payload=x
+            < a con 5b1d 2.05 t=01 Observe=10420224 "x"
+            ! dismiss 1 5.03 age=1
+            < a non 5b1e 5.03 t=01 Max-Age=1
+            ! dismiss 1 5.03 age=1
+              no
+            + 10s
+            ! held
+              Held { peers: 1, requests: 0, exchanges: 1, observations: 0, bodies_bytes: 0, snapshots_bytes: 0 }
+        "#]],
+    );
+}
+
 #[test]
 fn who_is_forgotten_is_told_nothing() {
     check_within(
@@ -532,6 +565,44 @@ fn who_has_shown_nothing_has_to_acknowledge_the_first_notification() {
               no
             ! counts
               Counts { malformed: 0, copies: 0, overload: 0, retransmits: 4, unanswered: 1, overtaken: 0, unproven: 0, evicted: 0 }
+        "#]],
+    );
+}
+
+//= RFC7252 4.3, 11.3
+#[test]
+fn who_may_not_be_sent_it_again_is_pinged_and_then_may() {
+    check(
+        "> a con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 1 2.05
+         ! notify 1 2.05 payload=x*50
+         + 3s
+         > a rst 5b1f
+         + 1s
+         > a rst 5b1e
+         + 1s
+         > a ack 5b1d
+         ! notify 1 2.05 payload=y*500
+         ! counts",
+        &expect![[r#"
+            > a con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 1 a get /a/path/that/pays/for/it Observe=0
+            ! observe 1 2.05
+            < a ack 0001 2.05 t=01 Observe=9437184
+            ! notify 1 2.05 payload=x*50
+            < a con 5b1d 2.05 t=01 Observe=9437185 "xxxx".. 50 bytes
+            + 3s
+              2.8 s < a ping 5b1e
+            > a rst 5b1f
+            + 1s
+            > a rst 5b1e
+            < a con 5b1d 2.05 t=01 Observe=9437185 "xxxx".. 50 bytes
+            + 1s
+            > a ack 5b1d
+            ! notify 1 2.05 payload=y*500
+            < a non 5b1f 2.05 t=01 Observe=9519104 "yyyy".. 500 bytes
+            ! counts
+              Counts { malformed: 0, copies: 0, overload: 0, retransmits: 1, unanswered: 0, overtaken: 0, unproven: 1, evicted: 0 }
         "#]],
     );
 }

@@ -366,6 +366,7 @@ impl Stage {
             }
             Event::Reset(peer) => {
                 if let Some(id) = self.last_out.get(&peer).copied() {
+                    self.shown.insert(peer);
                     self.datagram(peer, bytes_of(&Message::Reset(id)));
                 }
             }
@@ -421,7 +422,8 @@ impl Stage {
                     let total = self.bytes.entry(peer).or_default();
                     total.1 += datagram.len();
                     assert!(self.shown.contains(&peer) || total.1 <= 3 * total.0, "{total:?} of {peer}");
-                    if matches!(message, Message::Response { carried: Carried::Confirmable, .. }) {
+                    let is_ping = matches!(message, Message::Ping(_));
+                    if is_ping || matches!(message, Message::Response { carried: Carried::Confirmable, .. }) {
                         self.last_out.insert(peer, message.id());
                     }
                 }

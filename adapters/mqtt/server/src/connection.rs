@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidegate_bridge::{BoxFuture, Delivery, GroupName, Overflow, Presence, Subscription, Terms};
+use tidegate_bridge::{BoxFuture, Delivery, GroupName, Overflow, Presence, Subscription, Terms, fresh_message_id};
 use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
 use tidegate_mqtt_proto::{
     Accepted, Connect, Dropped, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket,
@@ -22,7 +22,6 @@ use crate::answer;
 use crate::listeners::{Listeners, News};
 use crate::message::of_delivery;
 use crate::metrics::{Counted, Depth};
-use crate::publish::message_id;
 use crate::sessions::{Away, Holder, sleep_until, take_in};
 use crate::{MqttFace, now};
 
@@ -303,7 +302,7 @@ where
     fn publish(&mut self, ticket: Ticket, publish: Publish) {
         let Some(client) = &self.client else { return };
         let (face, principal) = (Arc::clone(&self.face), client.presence.principal().clone());
-        let id = message_id();
+        let id = fresh_message_id();
         self.listeners.remember_own(&id);
         self.work.push(Box::pin(async move {
             let outcome = face.publish(&principal, id, publish).await;

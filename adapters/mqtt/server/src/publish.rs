@@ -1,17 +1,11 @@
 //! What clients send to the bridge: who they are, their messages and their wills.
 
-use tidegate_bridge::Draft;
+use tidegate_bridge::{Draft, fresh_message_id};
 use tidegate_model::{Credential, MessageId, Permit, Principal, Protocol, Refusal, Topic};
 use tidegate_mqtt_proto::{Connect, Delivery, PacketId, Property, Publish, QoS, Text, Will};
-use uuid::Uuid;
 
 use crate::MqttFace;
 use crate::message::{content_type, expiry, extras, message_qos};
-
-#[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the messages that it takes in")]
-pub(crate) fn message_id() -> MessageId {
-    MessageId::parse(&Uuid::now_v7().to_string()).expect("a UUID has 36 characters")
-}
 
 impl MqttFace {
     /// Who the client is; and whether it may have the will that it wants.
@@ -80,7 +74,7 @@ impl MqttFace {
             QoS::ExactlyOnce => Delivery::ExactlyOnce { id: name, dup: false },
         };
         let publish = Publish { delivery, retain, topic, properties, payload };
-        if let Err(refusal) = self.publish(principal, message_id(), publish).await {
+        if let Err(refusal) = self.publish(principal, fresh_message_id(), publish).await {
             tracing::debug!(%refusal, "a will is not published");
         }
     }

@@ -33,7 +33,8 @@ impl Stage {
                     self.bytes[peer].1 += datagram.len();
                     let (from, to) = self.bytes[peer];
                     assert!(self.is_shown[peer] || to <= 3 * from, "{to} bytes for {from}");
-                    if matches!(message, Message::Response { carried: Carried::Confirmable, .. }) {
+                    let is_ping = matches!(message, Message::Ping(_));
+                    if is_ping || matches!(message, Message::Response { carried: Carried::Confirmable, .. }) {
                         self.last[peer] = Some(message.id());
                     }
                 }
@@ -129,10 +130,11 @@ fuzz_target!(|bytes: &[u8]| {
                 if let Some(id) = stage.last[peer] {
                     stage.is_shown[peer] = true;
                     let [high, low] = id.0.to_be_bytes();
-                    stage.hear(peer, &[0x60, 0, high, low]);
+                    // An acknowledgement or a reset.
+                    stage.hear(peer, &[if what / 8 == 0 { 0x60 } else { 0x70 }, 0, high, low]);
                 }
             }
-            6 => stage.wait(Duration::from_millis(u64::from(*argument) << (what / 8)), false),
+            6 => stage.wait(Duration::from_millis(u64::from(*argument) << (what / 8 % 16)), false),
             _ => stage.server.forget(&peer),
         }
         if what % 8 == 7 {

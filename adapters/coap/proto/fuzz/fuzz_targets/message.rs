@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
             let Message::Request { request, .. } = message else { return };
             let options = request.options;
             assert_eq!(options.iter().collect::<Options>(), options);
-            for (number, value) in options.iter() {
+            for (number, value) in options.iter().take(8) {
                 assert!(options.values(number).any(|one| one == value));
                 let _ = (options.first(number), options.uint(number), number.format());
             }

@@ -66,12 +66,12 @@ impl Peer {
             let exponent = block.exponent.min(scope.shared.limits.block_exponent_max);
             response.options = response.options.with_uint(OptionNumber::BLOCK1, Block { exponent, ..block }.value());
         }
-        let is_safe = matches!(asked.method, Code::GET | Code::FETCH);
-        let key = is_safe.then(|| scope.key(asked.method, &asked.options));
-        let unproven = if is_safe { Unproven::Challenge } else { Unproven::Shorten };
+        let is_get = asked.method == Code::GET;
+        let key = is_get.then(|| scope.key(asked.method, &asked.options));
+        let unproven = if is_get { Unproven::Challenge } else { Unproven::Shorten };
         // Whether there are more is for us to say.
         //= RFC7959 2.3
-        let block = asked.options.uint(OptionNumber::BLOCK2).and_then(Block::new);
+        let block = asked.options.block2();
         self.slice(Wanted { token: asked.token, block, key, unproven }, response, scope)
     }
 

@@ -105,11 +105,11 @@ impl Peer {
         request: Request,
         scope: &mut Scope<'_, A>,
     ) -> Option<Request> {
-        let block_of = |number| request.options.uint(number).and_then(Block::new);
-        if let Some(block) = block_of(OptionNumber::BLOCK1) {
+        if let Some(block) = request.options.block1() {
             return self.take_body(serial, request, block, scope);
         }
-        let Some(block) = block_of(OptionNumber::BLOCK2).filter(|block| block.number > 0) else { return Some(request) };
+        let wanted = request.options.block2().filter(|block| block.number > 0 && request.method == Code::GET);
+        let Some(block) = wanted else { return Some(request) };
         let key = scope.key(request.method, &request.options);
         let snapshots = self.bodies.as_ref().map_or(&[][..], |bodies| &bodies.snapshots);
         let found = snapshots.iter().find(|snapshot| snapshot.key == key).map(|snapshot| snapshot.response.clone());

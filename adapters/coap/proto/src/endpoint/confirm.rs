@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::message::MessageId;
+use crate::message::{Message, MessageId};
 
 use super::peer::Peer;
-use super::{Address, Ending, Scope};
+use super::{Address, Ending, Scope, bytes_of};
 
 /// A confirmable message that is not acknowledged.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Confirmable {
     datagram: Bytes,
     pub(super) of: Of,
     flight: Flight,
+    /// The ping that was sent instead, to a peer that may not be sent all of it yet.
+    probe: Option<MessageId>,
 }
 
 /// What it says.
@@ -57,7 +59,14 @@ impl Peer {
             self.confirmables.remove(oldest);
             scope.shared.counts.unanswered += 1;
         }
-        self.confirmables.push_back(Confirmable { id, former: Vec::new(), datagram, of, flight: Flight::Waiting });
+        self.confirmables.push_back(Confirmable {
+            id,
+            former: Vec::new(),
+            datagram,
+            of,
+            flight: Flight::Waiting,
+            probe: None,
+        });
         self.pump(scope);
     }
 
@@ -81,8 +90,21 @@ impl Peer {
             let jitter = scope.shared.secret.below(u64::try_from(limits.ack_jitter_max.as_micros()).unwrap_or(0) + 1);
             let timeout = limits.ack_timeout + Duration::from_micros(jitter);
             self.confirmables[at].flight = Flight::Out { attempts: 0, timeout, at: scope.now + timeout };
-            self.send(self.confirmables[at].datagram.clone(), scope);
+            self.send_confirmable(at, scope);
         }
+    }
+
+    /// Sends a message, or where the peer may not be sent that much a ping: who answers that is where it says it is.
+    //= RFC7252 4.3, 11.3
+    fn send_confirmable<A: Address>(&mut self, at: usize, scope: &mut Scope<'_, A>) {
+        let datagram = self.confirmables[at].datagram.clone();
+        if self.trust.pay(datagram.len(), scope.shared.limits.amplification_max) {
+            return scope.send(datagram);
+        }
+        scope.shared.counts.unproven += 1;
+        let id = self.next_id();
+        self.confirmables[at].probe = Some(id);
+        self.send(bytes_of(&Message::Ping(id)), scope);
     }
 
     /// Sends again what is due, and gives up what was sent often enough.
@@ -116,8 +138,7 @@ impl Peer {
                 let message = &mut self.confirmables[index];
                 message.flight = Flight::Out { attempts: attempts + 1, timeout, at: scope.now + timeout };
                 scope.shared.counts.retransmits += 1;
-                let datagram = message.datagram.clone();
-                self.send(datagram, scope);
+                self.send_confirmable(index, scope);
                 index += 1;
             }
         }
@@ -150,6 +171,13 @@ impl Peer {
     //= RFC7252 4.2, 4.3
     //= RFC7641 3.6, 4.5
     pub(super) fn handle_reset<A: Address>(&mut self, id: MessageId, scope: &mut Scope<'_, A>) {
+        if let Some(probed) = self.confirmables.iter_mut().find(|message| message.probe == Some(id)) {
+            probed.probe = None;
+            let datagram = probed.datagram.clone();
+            let limits = scope.shared.limits;
+            self.trust.acknowledge(limits.wrong_acknowledgements_max, scope.now + limits.exchange_lifetime);
+            return self.send(datagram, scope);
+        }
         let of = self.sent(id).and_then(|at| self.confirmables.remove(at)).map(|message| message.of);
         let notified = self.notified.iter().rev().find(|(of, _)| *of == id).map(|(_, serial)| *serial);
         let serial = match of {
@@ -157,6 +185,9 @@ impl Peer {
             Some(Of::Exchange) => None,
             None => notified,
         };
+        if of.is_none() && serial.is_none() {
+            self.trust.acknowledge_wrong();
+        }
         if let Some(serial) = serial {
             self.end_serial(serial, Ending::Reset, scope);
         }

@@ -1,12 +1,13 @@
 //! Requests and what becomes of them: asked once however often they come, and answered in the message that is due.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::code::Code;
 use crate::message::{Carried, Message, MessageId, Request, Response, Token};
-use crate::option::{Block, Observe, OptionNumber, Options};
+use crate::option::{Block, Observe, Options};
 
 use super::confirm::Of;
 use super::peer::Peer;
@@ -62,7 +63,7 @@ impl Asked {
     /// Whether it asks to be told of what comes.
     //= RFC7641 2
     pub(super) fn registers(&self) -> bool {
-        matches!(self.method, Code::GET | Code::FETCH) && self.options.observe() == Some(Observe::Register)
+        self.method == Code::GET && self.options.observe() == Some(Observe::Register)
     }
 }
 
@@ -96,8 +97,7 @@ impl Peer {
             self.trust.show(scope.now + scope.shared.limits.exchange_lifetime);
         }
         //= RFC7641 3.6, 4.1
-        let is_read = matches!(request.method, Code::GET | Code::FETCH);
-        if is_read && request.options.observe() == Some(Observe::Deregister) {
+        if request.method == Code::GET && request.options.observe() == Some(Observe::Deregister) {
             self.end_token(head.token, Ending::Deregistered, scope);
         }
         let serial = self.begin(&head, &request, scope);
@@ -120,9 +120,13 @@ impl Peer {
             acknowledge_at: head.is_confirmable.then(|| scope.now + limits.ack_delay_max),
             method: request.method,
             options: request.options.clone(),
-            block1: request.options.uint(OptionNumber::BLOCK1).and_then(Block::new),
+            block1: request.options.block1(),
             first: None,
         };
+        if self.exchanges.is_empty() {
+            // Most have one at a time.
+            self.exchanges.reserve_exact(1);
+        }
         self.exchanges.push_back(Exchange {
             id: head.id,
             fingerprint: head.fingerprint,
@@ -248,6 +252,9 @@ impl Peer {
         let before = self.exchanges.len();
         let now = scope.now;
         self.exchanges.retain(|exchange| now < exchange.expires);
+        if self.exchanges.is_empty() {
+            self.exchanges = VecDeque::new();
+        }
         scope.shared.held.exchanges -= before - self.exchanges.len();
         let asked = self.exchanges.iter().filter(|exchange| exchange.is_asked()).count();
         scope.shared.held.requests -= self.asked - asked;

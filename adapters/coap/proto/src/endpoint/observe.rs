@@ -108,6 +108,8 @@ impl Peer {
         let is_accepted = response.code.is_success();
         if is_accepted {
             let serial = scope.shared.serial();
+            // Most have one.
+            self.observations.reserve_exact(1);
             self.observations.push(Observation {
                 token: asked.token,
                 serial,
@@ -116,7 +118,7 @@ impl Peer {
                 ask_at: scope.now + limits.ping_period,
                 is_confirming: false,
                 waiting: None,
-                block: asked.options.uint(OptionNumber::BLOCK2).and_then(Block::new),
+                block: asked.options.block2(),
                 key: scope.key(asked.method, &asked.options),
             });
             scope.shared.held.observations += 1;
@@ -159,6 +161,16 @@ impl Peer {
         let token = observation.token;
         let message = Message::Response { id, carried: Carried::Confirmable, token, response };
         self.confirm(id, bytes_of(&message), Of::Exchange, scope);
+    }
+
+    /// The same at once and once only: whoever says it does not stay to hear whether it came.
+    pub(super) fn dismiss<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) -> bool {
+        let Some(observation) = self.remove(serial, scope) else { return false };
+        let id = self.next_id();
+        let token = observation.token;
+        let message = Message::Response { id, carried: Carried::NonConfirmable, token, response };
+        self.send(bytes_of(&message), scope);
+        true
     }
 
     /// The datagram of a notification.

@@ -1,6 +1,6 @@
 //! Options by what they mean.
 
-use super::{OptionNumber, Options};
+use super::{OptionNumber, Options, uint};
 
 /// What a payload is, by number.
 //= RFC7252 12.3
@@ -45,6 +45,11 @@ impl Block {
             return None;
         }
         Some(Self { number: value >> 4, more: value & 0b1000 != 0, exponent })
+    }
+
+    /// Of what stands in the option.
+    pub(crate) fn of(value: &[u8]) -> Option<Self> {
+        if value.len() <= 3 { Self::new(uint(value)) } else { None }
     }
 
     /// The number that stands in the option.
@@ -172,6 +177,21 @@ impl Options {
     #[must_use]
     pub fn asks_proxy(&self) -> bool {
         [OptionNumber::PROXY_URI, OptionNumber::PROXY_SCHEME].iter().any(|number| self.values(*number).next().is_some())
+    }
+
+    /// Which block of its body the request brings, or the response is about. In a request that an endpoint lets through it is
+    /// legal where it is there.
+    //= RFC7959 2.1
+    #[must_use]
+    pub fn block1(&self) -> Option<Block> {
+        self.first(OptionNumber::BLOCK1).and_then(Block::of)
+    }
+
+    /// Which block of its body the response is, or is to be.
+    //= RFC7959 2.1
+    #[must_use]
+    pub fn block2(&self) -> Option<Block> {
+        self.first(OptionNumber::BLOCK2).and_then(Block::of)
     }
 
     /// How many bytes the body of the request has.

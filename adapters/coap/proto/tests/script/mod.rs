@@ -82,6 +82,10 @@ impl Stage {
                 let observer = self.observers[number(1) - 1].clone();
                 self.endpoint.notify(&observer, response(&words[2..]), self.now)
             }
+            "dismiss" => {
+                let observer = self.observers[number(1) - 1].clone();
+                self.endpoint.dismiss(&observer, response(&words[2..]), self.now)
+            }
             "forget" => {
                 self.endpoint.forget(&words[1].to_owned());
                 true

@@ -1,0 +1,328 @@
+//! One socket and its endpoint: takes datagrams in, does what the endpoint asks, and sends what it says.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tidegate_bridge::{BoxFuture, DeparturePace, Subscription, SubscriptionEnd, SubscriptionEvent};
+use tidegate_coap_proto::{
+    Attribute, Code, ContentFormat, Endpoint, Link, Observe, Observer, OptionNumber, Options, Output, Request,
+    Response, Ticket, links,
+};
+use tidegate_model::{Protocol, Refusal};
+
+use crate::CoapFace;
+use crate::answer;
+use crate::line::{Line, Peer, Received};
+use crate::observers::Observers;
+use crate::request;
+
+/// Bursts that are taken before anything else is looked at.
+const BURSTS_MAX: usize = 8;
+/// Answers and messages that are handed on before the socket is looked at again.
+const BATCH_MAX: usize = 64;
+/// How long a socket goes on when all are told that the process ends: requests are on their way.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(3);
+
+/// What was waited for.
+enum Done {
+    Answer(Ticket<Peer>, Response),
+    Admitted(Ticket<Peer>, Result<usize, Refusal>),
+    Observed(Ticket<Peer>, Response, Box<Subscription>),
+}
+
+/// What happens.
+enum Event {
+    Readable,
+    Timeout,
+    Done(Done),
+    Told(Observer<Peer>, SubscriptionEvent),
+    Departure(DeparturePace),
+    /// The next observer is told that the process ends, or it is over.
+    Farewell,
+}
+
+pub(crate) struct Driver {
+    face: Arc<CoapFace>,
+    line: Line,
+    endpoint: Endpoint<Peer>,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    observers: Observers,
+    counted: (tidegate_coap_proto::Counts, tidegate_coap_proto::Held),
+    /// How the process ends, and when the next observer is told; nothing while it does not.
+    leaving: Option<(DeparturePace, Instant)>,
+    burst: Vec<Received>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the face is a driver: it has the clock of its endpoint")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the face is a driver: it tells its endpoint what day it is")]
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn seed() -> [u8; 16] {
+    let mut seed = [0; 16];
+    aws_lc_rs::rand::fill(&mut seed).expect("the system has randomness");
+    seed
+}
+
+impl Driver {
+    pub(crate) fn new(face: Arc<CoapFace>, line: Line) -> Self {
+        let endpoint = Endpoint::new(face.limits, seed(), since_epoch(), now());
+        Self {
+            face,
+            line,
+            endpoint,
+            work: FuturesUnordered::new(),
+            observers: Observers::default(),
+            counted: Default::default(),
+            leaving: None,
+            burst: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let departures = self.face.departures.subscribe();
+        let mut begun = departures;
+        let mut departure =
+            pin!(async move { begun.wait_for(Option::is_some).await.ok().and_then(|pace| *pace) }.fuse());
+        loop {
+            self.act();
+            let counts = (self.endpoint.counts(), self.endpoint.held());
+            self.face.metrics.add(&mut self.counted, counts.0, counts.1);
+            let timeout = self.endpoint.poll_timeout();
+            let farewell = self.leaving.map(|(_, at)| at);
+            let Self { line, work, observers, .. } = &mut self;
+            let event = tokio::select! {
+                biased;
+                Some(pace) = &mut departure => Event::Departure(pace),
+                () = sleep_until(farewell) => Event::Farewell,
+                () = sleep_until(timeout) => Event::Timeout,
+                Some(done) = work.next(), if !work.is_empty() => Event::Done(done),
+                () = line.readable() => Event::Readable,
+                (observer, told) = observers.next() => Event::Told(observer, told),
+            };
+            match event {
+                Event::Departure(pace) => self.leaving = Some((pace, now())),
+                Event::Farewell if !self.bid_farewell() => break,
+                Event::Farewell => {}
+                Event::Timeout => self.endpoint.handle_timeout(now()),
+                Event::Done(done) => self.handle_done(done),
+                Event::Readable => self.take_in(),
+                Event::Told(observer, told) => self.hear(&observer, told),
+            }
+            self.take_more();
+        }
+        self.act();
+        self.face.metrics.add(&mut self.counted, self.endpoint.counts(), Default::default());
+    }
+
+    fn take_in(&mut self) {
+        let now = now();
+        for _ in 0..BURSTS_MAX {
+            let mut burst = std::mem::take(&mut self.burst);
+            let is_more = self.line.take(&mut burst);
+            self.face.metrics.received(burst.len());
+            for Received { peer, datagram } in burst.drain(..) {
+                self.endpoint.handle_datagram(peer, &datagram, now);
+                self.act();
+            }
+            self.burst = burst;
+            if !is_more {
+                break;
+            }
+        }
+    }
+
+    /// Takes what else is there by now.
+    fn take_more(&mut self) {
+        for _ in 0..BATCH_MAX {
+            let Some(Some(done)) = self.work.next().now_or_never() else { break };
+            self.handle_done(done);
+        }
+        for _ in 0..BATCH_MAX {
+            let Some((observer, told)) = self.observers.next().now_or_never() else { break };
+            self.hear(&observer, told);
+        }
+    }
+
+    /// Does what the endpoint asks, until it asks nothing more.
+    fn act(&mut self) {
+        while let Some(output) = self.endpoint.poll_output() {
+            match output {
+                Output::Send { peer, datagram } => {
+                    self.face.metrics.sent();
+                    self.line.send(&peer, &datagram);
+                }
+                Output::Request { ticket, request } => self.handle_request(ticket, request),
+                Output::Begin { ticket, request } => self.begin(ticket, request),
+                Output::Refresh(observer) => {
+                    if let Some(holds) = self.observers.holds(&observer) {
+                        self.endpoint.notify(&observer, holds, now());
+                    }
+                }
+                Output::Ended(observer, _) => self.observers.remove(&observer),
+            }
+        }
+    }
+
+    //= RFC7252 5.8
+    fn handle_request(&mut self, ticket: Ticket<Peer>, request: Request) {
+        let face = Arc::clone(&self.face);
+        let options = &request.options;
+        match request.method {
+            Code::GET if request::asks_for_resources(options) => {
+                self.endpoint.respond(ticket, resources(options), now());
+            }
+            Code::GET if options.observe() == Some(Observe::Register) && self.leaving.is_none() => {
+                self.work.push(Box::pin(async move {
+                    match face.observe(&request.options).await {
+                        Ok((response, subscription)) => Done::Observed(ticket, response, Box::new(subscription)),
+                        Err(refusal) => Done::Answer(ticket, answer::refused(&refusal)),
+                    }
+                }));
+            }
+            Code::GET => self.work.push(Box::pin(async move {
+                let answered = face.last(&request.options).await;
+                Done::Answer(ticket, answered.unwrap_or_else(|refusal| answer::refused(&refusal)))
+            })),
+            Code::POST | Code::PUT => self.work.push(Box::pin(async move {
+                let published = face.publish(&request).await;
+                let answer = published.map(|()| Response::of(Code::CHANGED));
+                Done::Answer(ticket, answer.unwrap_or_else(|refusal| answer::refused(&refusal)))
+            })),
+            _ => {
+                let words = "publish with POST or PUT, subscribe with GET and Observe";
+                self.endpoint.respond(ticket, Response::refusal(Code::METHOD_NOT_ALLOWED, words), now());
+            }
+        }
+    }
+
+    /// Decides on a body of which the first block is here.
+    fn begin(&mut self, ticket: Ticket<Peer>, request: Request) {
+        if !matches!(request.method, Code::POST | Code::PUT) {
+            return self.handle_request(ticket, request);
+        }
+        let face = Arc::clone(&self.face);
+        self.work.push(Box::pin(async move {
+            let begun = face.begin(&request, request.options.size1().map(u64::from)).await;
+            let begun = begun.inspect_err(|refusal| face.bridge.count_refused_publish(Protocol::Coap, refusal));
+            Done::Admitted(ticket, begun.map(|(_, permit, _)| permit.payload().bytes_max as usize))
+        }));
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Answer(ticket, response) => drop(self.endpoint.respond(ticket, response, now())),
+            Done::Admitted(ticket, Ok(bytes_max)) => drop(self.endpoint.admit(ticket, bytes_max, now())),
+            Done::Admitted(ticket, Err(refusal)) => {
+                self.endpoint.respond(ticket, answer::refused(&refusal), now());
+            }
+            Done::Observed(ticket, response, subscription) => {
+                // Where it does not come about, the subscription goes too.
+                if let Some(observer) = self.endpoint.observe(ticket, response.clone(), now()) {
+                    self.observers.add(observer, *subscription, response);
+                }
+            }
+        }
+        self.act();
+    }
+
+    fn hear(&mut self, observer: &Observer<Peer>, told: SubscriptionEvent) {
+        let holds = match told {
+            SubscriptionEvent::Delivery(delivery) => answer::content(&delivery),
+            // CoAP has no word for it: what holds is told when it is known again.
+            SubscriptionEvent::Gap => return,
+            SubscriptionEvent::Ended(end) => {
+                let refusal = match end {
+                    SubscriptionEnd::Revoked => Refusal::Revoked,
+                    SubscriptionEnd::Overrun => Refusal::RateLimited { retry_after: Duration::from_secs(1) },
+                };
+                self.end(observer, &refusal);
+                return;
+            }
+        };
+        if self.observers.set(observer, holds.clone()) {
+            self.endpoint.notify(observer, holds, now());
+            self.act();
+        }
+    }
+
+    /// Tells an observer that nothing more comes.
+    //= RFC7641 4.2
+    fn end(&mut self, observer: &Observer<Peer>, refusal: &Refusal) {
+        self.endpoint.notify(observer, answer::refused(refusal), now());
+        self.observers.remove(observer);
+        self.act();
+    }
+
+    /// Tells one more observer that the process ends; whether there is more to be done.
+    fn bid_farewell(&mut self) -> bool {
+        let Some((pace, at)) = &mut self.leaving else { return false };
+        if let Some(observer) = self.observers.first() {
+            *at += (Duration::from_secs(1) / pace.per_second.get()).min(pace.within);
+            self.end(&observer, &Refusal::ShuttingDown);
+            return true;
+        }
+        // Once more, when all are told: what is on its way is answered.
+        let is_last = pace.within.is_zero();
+        *at = now() + LAST_REQUEST_MAX.min(pace.within / 2);
+        pace.within = Duration::ZERO;
+        !is_last
+    }
+}
+
+impl CoapFace {
+    /// Subscribes, and finds what holds.
+    async fn observe(&self, options: &Options) -> Result<(Response, Subscription), Refusal> {
+        let filter = request::filter(options, &self.topic)?;
+        let principal = self.authenticate(options).await?;
+        let subscription = self.bridge.subscribe(&principal, filter.clone(), Protocol::Coap).await?;
+        let kept = self.bridge.retained(&principal, filter)?.pop();
+        Ok((kept.map_or_else(|| Response::of(Code::CONTENT), |kept| answer::content(&kept)), subscription))
+    }
+
+    /// The message that is kept of a topic; nothing is nothing.
+    async fn last(&self, options: &Options) -> Result<Response, Refusal> {
+        let filter = request::filter(options, &self.topic)?;
+        let principal = self.authenticate(options).await?;
+        let kept = self.bridge.retained(&principal, filter)?.pop();
+        let response = kept.map_or_else(|| Response::of(Code::CONTENT), |kept| answer::content(&kept));
+        //= RFC7252 5.10.4
+        let is_acceptable = match (options.accept(), response.options.content_format()) {
+            (Some(wanted), Some(found)) => wanted == found,
+            (Some(_), None) | (None, _) => true,
+        };
+        Ok(if is_acceptable { response } else { Response::refusal(Code::NOT_ACCEPTABLE, "it is of another format") })
+    }
+}
+
+/// What can be asked for here.
+//= RFC7252 7.2
+fn resources(asked: &Options) -> Response {
+    let formats = [ContentFormat::SENML_JSON, ContentFormat::SENML_CBOR, ContentFormat::JSON, ContentFormat::CBOR];
+    let formats = formats.iter().map(|format| u32::from(format.0)).collect();
+    let channels = Link {
+        path: "/channels".to_owned(),
+        attributes: vec![
+            ("rt", Attribute::Text("tidegate.channels".to_owned())),
+            ("ct", Attribute::Numbers(formats)),
+            ("obs", Attribute::Flag),
+        ],
+    };
+    let options = Options::NONE.with_uint(OptionNumber::CONTENT_FORMAT, ContentFormat::LINK_FORMAT.0.into());
+    Response { code: Code::CONTENT, options, payload: links(&[channels], asked).into() }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,149 @@
+//! A UDP socket as the driver sees it: datagrams with whom they are of and which address they came to, in bursts.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Datagrams, or trains of them, that are taken at once.
+const BURST: usize = 8;
+/// Bytes of the longest datagram, or train of them.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Bytes that the kernel is asked to hold for the driver.
+const RECEIVE_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// Who speaks, and which of our addresses they speak to: answers come from that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// Theirs.
+    pub address: SocketAddr,
+    /// Ours, where it is known.
+    pub local: Option<IpAddr>,
+}
+
+pub(crate) struct Line {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    buffers: Box<[u8]>,
+}
+
+/// A datagram that is worth to be looked at.
+pub(crate) struct Received {
+    pub(crate) peer: Peer,
+    pub(crate) datagram: Bytes,
+}
+
+impl Line {
+    pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Self { socket, state, buffers: vec![0; BURST * DATAGRAM_BYTES_MAX].into() })
+    }
+
+    /// Waits until there is something to take.
+    pub(crate) async fn readable(&self) {
+        // An error shows when it is read.
+        let _ = self.socket.readable().await;
+    }
+
+    /// Takes a burst. What is of no peer that could be answered, or not to us alone, is passed over.
+    //= RFC7252 8
+    pub(crate) fn take(&mut self, into: &mut Vec<Received>) -> bool {
+        let Self { socket, state, buffers } = self;
+        let mut metas = [RecvMeta::default(); BURST];
+        let count = {
+            let mut slices = buffers.chunks_exact_mut(DATAGRAM_BYTES_MAX).map(IoSliceMut::new).collect::<Vec<_>>();
+            socket.try_io(Interest::READABLE, || state.recv((&*socket).into(), &mut slices, &mut metas))
+        };
+        let Ok(count) = count else { return false };
+        for (meta, buffer) in metas.iter().zip(buffers.chunks_exact(DATAGRAM_BYTES_MAX)).take(count) {
+            let peer = Peer { address: meta.addr, local: meta.dst_ip };
+            if !is_one(&peer) {
+                continue;
+            }
+            let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
+            into.extend(datagrams.map(|datagram| Received { peer, datagram: Bytes::copy_from_slice(datagram) }));
+        }
+        true
+    }
+
+    /// Sends one, or loses it.
+    pub(crate) fn send(&self, peer: &Peer, datagram: &[u8]) {
+        let transmit = Transmit {
+            destination: peer.address,
+            ecn: None,
+            contents: datagram,
+            segment_size: None,
+            src_ip: peer.local,
+        };
+        let sent = self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
+        if let Err(error) = sent {
+            tracing::trace!(%error, "a datagram is not sent");
+        }
+    }
+}
+
+/// Whether a peer is one that can be answered, and spoke to us alone.
+fn is_one(peer: &Peer) -> bool {
+    let is_many = |address: IpAddr| match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_multicast() || v4 == Ipv4Addr::BROADCAST,
+        IpAddr::V6(v6) => v6.is_multicast(),
+    };
+    let source = peer.address.ip();
+    peer.address.port() != 0
+        && !is_many(source)
+        && !source.to_canonical().is_unspecified()
+        && !peer.local.is_some_and(is_many)
+}
+
+pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    // Whoever shares an address may take it beside others, of whatever process: so it is asked for alone first.
+    let alone = open(address, false).or_else(|error| match error.raw_os_error() {
+        // A machine without IPv6.
+        Some(97) if address.ip().is_unspecified() && address.is_ipv6() => {
+            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), false)
+        }
+        _ => Err(error),
+    })?;
+    let address = alone.local_addr()?;
+    drop(alone);
+    (0..count).map(|_| open(address, true)).collect()
+}
+
+fn open(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(is_shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // As much as the system lets it have.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BYTES);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_one_device_is_passed_over() {
+        let check = |address: &str, local: Option<&str>, expected: bool| {
+            let peer = Peer { address: address.parse().unwrap(), local: local.map(|local| local.parse().unwrap()) };
+            assert_eq!(is_one(&peer), expected, "{peer:?}");
+        };
+        check("192.0.2.1:5683", Some("192.0.2.2"), true);
+        check("[2001:db8::1]:61616", None, true);
+        check("192.0.2.1:0", None, false);
+        check("255.255.255.255:5683", None, false);
+        check("[::ffff:224.0.1.187]:5683", None, false);
+        check("0.0.0.0:5683", None, false);
+        check("192.0.2.1:5683", Some("224.0.1.187"), false);
+        check("[2001:db8::1]:5683", Some("ff02::fd"), false);
+        check("[2001:db8::1]:5683", Some("::ffff:255.255.255.255"), false);
+    }
+}
