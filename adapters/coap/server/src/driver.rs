@@ -267,7 +267,8 @@ impl Driver {
         let Some((pace, at)) = &mut self.leaving else { return false };
         if let Some(observer) = self.observers.first() {
             *at += (Duration::from_secs(1) / pace.per_second.get()).min(pace.within);
-            self.end(&observer, &Refusal::ShuttingDown);
+            self.endpoint.dismiss(&observer, answer::refused(&Refusal::ShuttingDown), now());
+            self.observers.remove(&observer);
             return true;
         }
         // Once more, when all are told: what is on its way is answered.
