@@ -43,6 +43,8 @@ pub enum Status {
     WebSocket(String),
     /// The code of the close frame that ended a WebSocket.
     Closed(u16),
+    /// A code of CoAP as a message carries it, three bits of class and five of detail: 0x83 is 4.03.
+    Coap(u8),
 }
 
 impl fmt::Display for Status {
@@ -51,6 +53,24 @@ impl fmt::Display for Status {
             Self::Http(code) => write!(f, "{code}"),
             Self::Mqtt(name) | Self::WebSocket(name) => f.write_str(name),
             Self::Closed(code) => write!(f, "close code {code}"),
+            //= RFC7252 3
+            Self::Coap(code) => write!(f, "{}.{:02}", code >> 5, code & 0x1f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_as_its_protocol_writes_it() {
+        let check = |status: Status, expected: &str| assert_eq!(status.to_string(), expected);
+        check(Status::Http(403), "403");
+        check(Status::Mqtt("NotAuthorized".to_owned()), "NotAuthorized");
+        check(Status::Closed(1008), "close code 1008");
+        check(Status::Coap(0x83), "4.03");
+        check(Status::Coap(0x9d), "4.29");
+        check(Status::Coap(0xa3), "5.03");
     }
 }

@@ -14,7 +14,7 @@ pub struct Event {
     pub kind: String,
     /// The message's id.
     pub id: Option<String>,
-    /// The topic in the MQTT spelling.
+    /// The topic in the MQTT spelling; over CoAP, where no delivery tells it, only what was subscribed to is known.
     pub topic: Option<String>,
     /// The payload's content type.
     pub content_type: Option<String>,

@@ -1,9 +1,9 @@
-//! The device's side of every face, for the command line, checks and load: HTTP, WebSocket and MQTT so far; others come
-//! with their faces.
+//! The device's side of every face, for the command line, checks and load: HTTP, WebSocket, MQTT and CoAP.
 //!
 //! Owns the wire forms as a client sees them. Must not share code with the server: it would agree with its mistakes.
 
 mod address;
+mod coap;
 mod error;
 mod event;
 mod http;
@@ -16,6 +16,7 @@ pub use address::Address;
 pub use error::{ClientError, Status};
 pub use event::{Event, EventParser, MalformedEvent};
 
+use coap::{CoapClient, CoapSubscription};
 use http::{HttpClient, HttpSubscription};
 use mqtt::{MqttClient, MqttSubscription};
 use ws::{WsClient, WsSubscription};
@@ -73,15 +74,16 @@ pub struct Client(Face);
 
 #[derive(Clone)]
 enum Face {
+    Coap(CoapClient),
     Http(HttpClient),
     Mqtt(MqttClient),
     Ws(WsClient),
 }
 
 impl Client {
-    /// A device that shows `key` as the Thing `thing` (empty, over HTTP and WebSocket: the key alone says who) to the
-    /// server at `url`, of `http`, `https`, `ws`, `wss`, `mqtt` or `mqtts`; `ca_pem` is the CA that signed the server's
-    /// certificate, the machine's own CAs where absent.
+    /// A device that shows `key` as the Thing `thing` (empty, over HTTP and WebSocket: the key alone says who; over CoAP it
+    /// does whatever this says) to the server at `url`, of `http`, `https`, `ws`, `wss`, `mqtt`, `mqtts` or `coap`; `ca_pem`
+    /// is the CA that signed the server's certificate, the machine's own CAs where absent.
     ///
     /// # Errors
     /// [`ClientError::Setup`].
@@ -94,9 +96,13 @@ impl Client {
             Some((scheme @ ("ws" | "wss"), address)) => {
                 Ok(Self(Face::Ws(WsClient::new(address, scheme == "wss", thing, key, ca_pem)?)))
             }
-            _ => {
-                Err(ClientError::Setup("the URL must begin with http://, https://, ws://, wss://, mqtt:// or mqtts://"))
-            }
+            Some(("coap", address)) => Ok(Self(Face::Coap(CoapClient::new(address, key)?))),
+            Some(("coaps", _)) => Err(ClientError::Setup(
+                "CoAP over DTLS, coaps://, is not spoken yet: use coap://, https://, wss:// or mqtts://",
+            )),
+            _ => Err(ClientError::Setup(
+                "the URL must begin with http://, https://, ws://, wss://, mqtt://, mqtts:// or coap://",
+            )),
         }
     }
 
@@ -104,6 +110,7 @@ impl Client {
     #[must_use]
     pub const fn face(&self) -> &'static str {
         match &self.0 {
+            Face::Coap(_) => "coap",
             Face::Http(_) => "http",
             Face::Mqtt(_) => "mqtt",
             Face::Ws(_) => "ws",
@@ -112,10 +119,14 @@ impl Client {
 
     /// Publishes, and returns when the server has accepted it; over MQTT with QoS 0, when it is sent.
     ///
+    /// CoAP has words for the payload and for a few content types alone: whatever else is asked for of a message is
+    /// [`ClientError::Setup`] there, and not left out in silence.
+    ///
     /// # Errors
     /// [`ClientError`].
     pub async fn publish(&self, address: &Address, publication: Publication) -> Result<(), ClientError> {
         match &self.0 {
+            Face::Coap(client) => client.publish(address, publication).await,
             Face::Http(client) => client.publish(address, publication).await,
             Face::Mqtt(client) => client.publish(address, publication).await,
             Face::Ws(client) => client.publish(address, &publication).await,
@@ -124,10 +135,14 @@ impl Client {
 
     /// Subscribes, and returns when the server has accepted it. `qos` is the most that messages come with over MQTT.
     ///
+    /// Over CoAP a subscription observes what is newest. A message may take the place of older ones that did not arrive, and
+    /// what holds may come again: neither completeness nor order is promised, and no event says whose message it is.
+    ///
     /// # Errors
     /// [`ClientError`].
     pub async fn subscribe(&self, address: &Address, qos: QoS) -> Result<Subscription, ClientError> {
         Ok(Subscription(match &self.0 {
+            Face::Coap(client) => Stream::Coap(client.subscribe(address).await?),
             Face::Http(client) => Stream::Http(Box::new(client.subscribe(address).await?)),
             Face::Mqtt(client) => Stream::Mqtt(Box::new(client.subscribe(address, qos).await?)),
             Face::Ws(client) => Stream::Ws(client.subscribe(address).await?),
@@ -137,7 +152,8 @@ impl Client {
     /// Takes leave of the server: what was sent is out when this returns.
     pub async fn close(self) {
         match self.0 {
-            Face::Http(_) => {}
+            // Whatever was sent is answered, or given up.
+            Face::Coap(_) | Face::Http(_) => {}
             Face::Mqtt(client) => client.close().await,
             Face::Ws(client) => client.close().await,
         }
@@ -148,6 +164,7 @@ impl Client {
 pub struct Subscription(Stream);
 
 enum Stream {
+    Coap(CoapSubscription),
     Http(Box<HttpSubscription>),
     Mqtt(Box<MqttSubscription>),
     Ws(WsSubscription),
@@ -160,6 +177,7 @@ impl Subscription {
     /// [`ClientError`] when the connection breaks.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         match &mut self.0 {
+            Stream::Coap(subscription) => subscription.next().await,
             Stream::Http(subscription) => subscription.next().await,
             Stream::Mqtt(subscription) => subscription.next().await.map(Some),
             Stream::Ws(subscription) => subscription.next().await,

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::oneshot;
 
+use crate::address::host_and_port;
 use crate::error::{ClientError, Status};
 use crate::event::Event;
 use crate::{Address, Publication, QoS};
@@ -267,16 +268,6 @@ fn event(publish: Publish) -> Event {
     }
 }
 
-fn host_and_port(address: &str, default: u16) -> Option<(&str, u16)> {
-    let (host, port) = match address.rsplit_once(':') {
-        // The colons of an IPv6 address stand in brackets.
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (address, default),
-    };
-    let is_name = |host: &str| !host.is_empty() && !host.contains(['/', '@', '?', '#']);
-    Some((host, port)).filter(|(host, _)| is_name(host))
-}
-
 fn tls(ca_pem: Option<&[u8]>) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     match ca_pem {
@@ -322,23 +313,4 @@ fn failed(operation: &'static str, error: Arc<ConnectionError>) -> ClientError {
         return refused("PacketTooLarge".to_owned(), Some("the message is larger than the server takes".to_owned()));
     }
     ClientError::Connection { operation, source: Box::new(error) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_maybe_a_port() {
-        let check = |address: &str, expected: Option<(&str, u16)>| {
-            assert_eq!(host_and_port(address, PORT), expected, "{address}");
-        };
-        check("localhost", Some(("localhost", 1883)));
-        check("10.0.0.1:2000", Some(("10.0.0.1", 2000)));
-        check("[::1]", Some(("[::1]", 1883)));
-        check("[::1]:1", Some(("[::1]", 1)));
-        for none in ["", ":1883", "host:port", "host:99999", "user@host", "host/path"] {
-            check(none, None);
-        }
-    }
 }

@@ -75,7 +75,7 @@ pub(crate) enum Command {
 /// Which device, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Device {
-    /// The server, and how to speak to it: http, https, ws, wss, mqtt or mqtts
+    /// The server, and how to speak to it: http, https, ws, wss, mqtt, mqtts or coap
     #[arg(long, env = "TIDEGATE_URL", default_value = "http://localhost:8080")]
     url: String,
     /// Speak MQTT, whatever the URL says: as --url mqtt://HOST:PORT, with the host of the URL where none is given
@@ -95,10 +95,16 @@ pub(crate) struct Device {
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
         group = "protocol")]
     wss: Option<String>,
+    /// Speak CoAP, whatever the URL says: as --url coap://HOST:PORT, with the host of the URL where none is given. It
+    /// tells of what is newest, and older messages may be left out
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        group = "protocol")]
+    coap: Option<String>,
     /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// The Thing: <namespace>.<name> or an alias; over HTTP and WebSocket the key alone says who where absent
+    /// The Thing: <namespace>.<name> or an alias; over HTTP and WebSocket the key alone says who where absent,
+    /// over CoAP always
     #[arg(long, value_name = "ID", env = "TIDEGATE_THING", default_value = "")]
     pub(crate) thing: String,
     /// A file with the Thing's key, `-` for standard input; else the key is in TIDEGATE_KEY. There is no flag for the key
@@ -116,13 +122,15 @@ pub(crate) struct Device {
 impl Device {
     /// The server's URL.
     pub(crate) fn url(&self) -> String {
-        let (scheme, given, of_url) = match (&self.mqtt, &self.mqtts, &self.ws, &self.wss) {
-            (Some(given), ..) => ("mqtt", given, self.host()),
-            (_, Some(given), ..) => ("mqtts", given, self.host()),
-            (.., Some(given), _) => ("ws", given, self.web_address()),
-            (.., Some(given)) => ("wss", given, self.web_address()),
-            (None, None, None, None) => return self.url.clone(),
-        };
+        let given = [
+            ("mqtt", &self.mqtt, self.host()),
+            ("mqtts", &self.mqtts, self.host()),
+            ("ws", &self.ws, self.web_address()),
+            ("wss", &self.wss, self.web_address()),
+            ("coap", &self.coap, self.host()),
+        ];
+        let spoken = given.into_iter().find_map(|(scheme, given, of_url)| Some((scheme, given.as_deref()?, of_url)));
+        let Some((scheme, given, of_url)) = spoken else { return self.url.clone() };
         let address = if given.is_empty() { of_url } else { given };
         format!("{scheme}://{address}")
     }
@@ -136,9 +144,9 @@ impl Device {
         }
     }
 
-    /// Where WebSocket is spoken: on the port of HTTP, and on none of MQTT.
+    /// Where WebSocket is spoken: on the port of HTTP, and on none of MQTT or CoAP.
     fn web_address(&self) -> &str {
-        if self.url.starts_with("mqtt") { self.host() } else { self.authority() }
+        if self.url.starts_with("mqtt") || self.url.starts_with("coap") { self.host() } else { self.authority() }
     }
 
     /// The host of the URL, with the port if there is one.
@@ -204,8 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn coap_goes_to_the_host_of_the_url_unless_another_is_given() {
+        assert_eq!(url(&["--url", "coap://gate.test"]), "coap://gate.test");
+        assert_eq!(url(&["--url", "http://gate.test:8080/http", "--coap"]), "coap://gate.test");
+        assert_eq!(url(&["--url", "https://[::1]:8443", "--coap"]), "coap://[::1]");
+        assert_eq!(url(&["--url", "http://gate.test", "--coap=other.test:5000"]), "coap://other.test:5000");
+        assert_eq!(url(&["--url", "coap://gate.test:5683", "--ws"]), "ws://gate.test");
+        assert_eq!(url(&["--url", "coap://gate.test:5683", "--mqtt"]), "mqtt://gate.test");
+    }
+
+    #[test]
     fn one_protocol_is_spoken() {
-        for (one, other) in [("--mqtt", "--mqtts"), ("--ws", "--wss"), ("--mqtt", "--ws=h:1")] {
+        for (one, other) in [
+            ("--mqtt", "--mqtts"),
+            ("--ws", "--wss"),
+            ("--mqtt", "--ws=h:1"),
+            ("--coap", "--ws"),
+            ("--coap=h:1", "--mqtts"),
+        ] {
             let error = parse(&[one, other]).unwrap_err();
             assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{one} {other}");
         }

@@ -166,13 +166,14 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
     ),
 ];
 /// A crate of others, and who may name it.
-const FOR_FEW: [(&str, &[&str]); 8] = [
+const FOR_FEW: [(&str, &[&str]); 9] = [
     ("lapin", &["tidegate-amqp"]),
     ("kube", &["tidegate-api", "tidegate-runtime"]),
     ("k8s-openapi", &["tidegate-api", "tidegate-plan", "tidegate-runtime"]),
     ("axum", &["tidegate-http", "tidegate-ws", "tidegate-daemon", "tidegate-runtime"]),
     ("reqwest", &["tidegate-client", "tidegate-grants-client", "tidegate-runtime"]),
     ("rumqttc", &["tidegate-client"]),
+    ("coap-lite", &["tidegate-client"]),
     ("tungstenite", &["tidegate-ws"]),
     ("tokio-tungstenite", &["tidegate-client"]),
 ];

@@ -1,0 +1,327 @@
+//! One socket to one server, and what makes messages over it sure: they are sent again, acknowledged, and told apart.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coap_lite::{CoapOption, MessageClass, MessageType, Packet, ResponseType};
+use rustls::crypto::SecureRandom;
+use rustls::crypto::aws_lc_rs::default_provider;
+use tokio::net::UdpSocket;
+
+use super::wire::{ECHO, Patience, about, datagram, is_response, is_understood};
+use crate::error::ClientError;
+use crate::http::PUBLISH_MAX;
+
+/// How long a response may take; more than the server's own bound. It comes before the last patience ends.
+const EXCHANGE_MAX: Duration = PUBLISH_MAX;
+/// How long one of several addresses of a server may take to show that it is there.
+const PROBE_MAX: Duration = Duration::from_secs(2);
+/// How often a request is repeated because the server asks for a proof of where it comes from.
+const PROOFS_MAX: usize = 2;
+/// Notifications that wait while something else is waited for; the oldest go first.
+const INBOX_MAX: usize = 64;
+/// Bytes of a datagram.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Bytes of a token.
+const TOKEN_BYTES: usize = 8;
+
+/// A socket, of which one exchange makes use at a time.
+//= RFC7252 4.7
+pub(super) struct Line {
+    socket: Arc<UdpSocket>,
+    random: &'static dyn SecureRandom,
+    next_id: u16,
+    buffer: Box<[u8]>,
+    /// The token of an observation, whose notifications are kept.
+    observed: Option<Vec<u8>>,
+    inbox: VecDeque<Packet>,
+    /// The last message that was acknowledged: its acknowledgement may have been lost.
+    acknowledged: Option<u16>,
+}
+
+/// Which exchange a message belongs to.
+struct Exchange<'a> {
+    id: u16,
+    token: &'a [u8],
+    /// Whether it ends the observation of its token: then notifications do not answer it.
+    is_farewell: bool,
+}
+
+/// What a message means to an exchange.
+enum Meaning {
+    Response,
+    /// The request is there, and the response comes by itself.
+    Acknowledged,
+    /// The server does not know what to do with the request.
+    Reset,
+    /// It belongs to something else.
+    Other,
+}
+
+impl Exchange<'_> {
+    //= RFC7252 4.2, 5.2.1, 5.2.2, 5.3.2
+    fn meaning(&self, packet: &Packet) -> Meaning {
+        let is_about = packet.header.message_id == self.id;
+        let is_empty = packet.header.code == MessageClass::Empty;
+        let answers = is_response(packet) && packet.get_token() == self.token;
+        match packet.header.get_type() {
+            MessageType::Acknowledgement if is_about && is_empty => Meaning::Acknowledged,
+            MessageType::Acknowledgement if is_about && answers => Meaning::Response,
+            MessageType::Reset if is_about => Meaning::Reset,
+            MessageType::Confirmable | MessageType::NonConfirmable
+                if answers && !(self.is_farewell && packet.get_option(CoapOption::Observe).is_some()) =>
+            {
+                Meaning::Response
+            }
+            MessageType::Confirmable
+            | MessageType::NonConfirmable
+            | MessageType::Acknowledgement
+            | MessageType::Reset => Meaning::Other,
+        }
+    }
+}
+
+impl Line {
+    /// Of the server at HOST and a port.
+    pub(super) async fn open(host: &str, port: u16, operation: &'static str) -> Result<Self, ClientError> {
+        Self::try_open(host, port).await.map_err(|error| broken(operation, error))
+    }
+
+    async fn try_open(host: &str, port: u16) -> io::Result<Self> {
+        let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+        let is_choice = addresses.len() > 1;
+        for address in addresses {
+            let mut line = match Self::connect(address).await {
+                Ok(line) => line,
+                Err(error) => {
+                    outcome = outcome.or(Err(error));
+                    continue;
+                }
+            };
+            // Nothing but an answer tells which of them is the server's.
+            if !is_choice {
+                return Ok(line);
+            }
+            match line.probe().await {
+                Ok(()) => return Ok(line),
+                Err(error) => outcome = outcome.or(Err(error)),
+            }
+        }
+        outcome
+    }
+
+    async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(address).await?;
+        let mut line = Self {
+            socket: Arc::new(socket),
+            random: default_provider().secure_random,
+            next_id: 0,
+            buffer: vec![0; DATAGRAM_BYTES_MAX].into(),
+            observed: None,
+            inbox: VecDeque::new(),
+            acknowledged: None,
+        };
+        line.next_id = u16::from_be_bytes(line.random());
+        Ok(line)
+    }
+
+    /// Whether anybody is there.
+    //= RFC7252 4.3
+    async fn probe(&mut self) -> io::Result<()> {
+        let ping = about(MessageType::Confirmable, self.id());
+        let bytes = ping.to_bytes().map_err(|_| io::Error::other("no ping"))?;
+        self.socket.send(&bytes).await?;
+        tokio::time::timeout(PROBE_MAX, self.packet()).await.map_err(|_| silence())?.map(drop)
+    }
+
+    /// The socket, for who has to say something at once.
+    pub(super) fn socket(&self) -> Arc<UdpSocket> {
+        Arc::clone(&self.socket)
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes).expect("the system has randomness");
+        bytes
+    }
+
+    /// A number that nobody can foresee.
+    pub(super) fn chance(&self) -> u8 {
+        let [chance] = self.random();
+        chance
+    }
+
+    /// A token that nobody can guess.
+    //= RFC7252 5.3.1
+    pub(super) fn token(&self) -> Vec<u8> {
+        self.random::<TOKEN_BYTES>().to_vec()
+    }
+
+    /// The id of the next message.
+    pub(super) const fn id(&mut self) -> u16 {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id
+    }
+
+    /// From now on messages with this token are kept, whatever else is waited for.
+    pub(super) fn observe(&mut self, token: Vec<u8>) {
+        self.observed = Some(token);
+    }
+
+    /// Asks and waits for the response. One without a token gets one.
+    pub(super) async fn ask(&mut self, mut request: Packet, operation: &'static str) -> Result<Packet, ClientError> {
+        if request.get_token().is_empty() {
+            request.set_token(self.token());
+        }
+        let mut proofs = 0;
+        loop {
+            request.header.message_id = self.id();
+            let bytes = datagram(&request)?;
+            // An error that an earlier message met is none of this one's.
+            let _ = self.socket.take_error();
+            let exchange = Exchange { id: request.header.message_id, token: request.get_token(), is_farewell: false };
+            let response = self.exchange(&bytes, &exchange, true).await.map_err(|error| broken(operation, error))?;
+            //= RFC9175 2.3
+            let is_challenge = response.header.code == MessageClass::Response(ResponseType::Unauthorized);
+            let echo = response.get_first_option(ECHO).filter(|_| is_challenge && proofs < PROOFS_MAX);
+            let Some(echo) = echo else { return Ok(response) };
+            request.clear_option(ECHO);
+            request.add_option(ECHO, echo.clone());
+            proofs += 1;
+        }
+    }
+
+    /// Waits until the server has this, which is sent already, and ends the observation of its token.
+    pub(super) async fn bid_farewell(&mut self, bytes: &[u8]) {
+        let Ok(packet) = Packet::from_bytes(bytes) else { return };
+        self.observed = None;
+        let exchange = Exchange { id: packet.header.message_id, token: packet.get_token(), is_farewell: true };
+        // Where it does not come through, the server finds out by itself.
+        let _ = self.exchange(bytes, &exchange, false).await;
+    }
+
+    async fn exchange(&mut self, bytes: &[u8], exchange: &Exchange<'_>, is_new: bool) -> io::Result<Packet> {
+        let transmission = self.transmit(bytes, exchange, is_new);
+        tokio::time::timeout(EXCHANGE_MAX, transmission).await.map_err(|_| silence())?
+    }
+
+    /// Sends a message, and again until there is a sign that it is there.
+    //= RFC7252 4.2
+    async fn transmit(&mut self, bytes: &[u8], exchange: &Exchange<'_>, is_new: bool) -> io::Result<Packet> {
+        let mut is_sent = !is_new;
+        for patience in Patience::new(self.chance()) {
+            if !std::mem::take(&mut is_sent) {
+                self.socket.send(bytes).await?;
+            }
+            match tokio::time::timeout(patience, self.answer(exchange)).await {
+                Ok(Ok(Some(response))) => return Ok(response),
+                Ok(Ok(None)) => {
+                    //= RFC7252 5.2.2
+                    loop {
+                        if let Some(response) = self.answer(exchange).await? {
+                            return Ok(response);
+                        }
+                    }
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_elapsed) => {}
+            }
+        }
+        Err(silence())
+    }
+
+    /// The response, or nothing when the request is acknowledged.
+    async fn answer(&mut self, exchange: &Exchange<'_>) -> io::Result<Option<Packet>> {
+        loop {
+            let packet = self.packet().await?;
+            match exchange.meaning(&packet) {
+                Meaning::Response if is_understood(&packet) => {
+                    self.acknowledge(&packet);
+                    return Ok(Some(packet));
+                }
+                Meaning::Acknowledged => return Ok(None),
+                Meaning::Reset => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the server rejects the message"));
+                }
+                Meaning::Response | Meaning::Other => self.sort(packet),
+            }
+        }
+    }
+
+    /// Waits for the next notification. Nothing is lost when the future is dropped.
+    pub(super) async fn notification(&mut self) -> io::Result<Packet> {
+        loop {
+            if let Some(packet) = self.inbox.pop_front() {
+                return Ok(packet);
+            }
+            let packet = self.packet().await?;
+            self.sort(packet);
+        }
+    }
+
+    /// Keeps a notification, and turns away what nobody waits for.
+    //= RFC7641 3.5, 3.6
+    fn sort(&mut self, packet: Packet) {
+        let is_observed = self.observed.as_deref() == Some(packet.get_token());
+        if is_observed && is_response(&packet) && is_understood(&packet) {
+            self.acknowledge(&packet);
+            if self.inbox.len() >= INBOX_MAX {
+                self.inbox.pop_front();
+            }
+            self.inbox.push_back(packet);
+            return;
+        }
+        //= RFC7252 4.2, 4.3
+        match packet.header.get_type() {
+            MessageType::Confirmable if self.acknowledged == Some(packet.header.message_id) => {
+                self.acknowledge(&packet);
+            }
+            MessageType::Confirmable => self.say(MessageType::Reset, packet.header.message_id),
+            // An observation that is over may not know.
+            MessageType::NonConfirmable if is_response(&packet) => {
+                self.say(MessageType::Reset, packet.header.message_id);
+            }
+            MessageType::NonConfirmable | MessageType::Acknowledgement | MessageType::Reset => {}
+        }
+    }
+
+    fn acknowledge(&mut self, packet: &Packet) {
+        if packet.header.get_type() == MessageType::Confirmable {
+            self.acknowledged = Some(packet.header.message_id);
+            self.say(MessageType::Acknowledgement, packet.header.message_id);
+        }
+    }
+
+    fn say(&self, kind: MessageType, id: u16) {
+        if let Ok(bytes) = about(kind, id).to_bytes() {
+            // One that is lost is asked for again.
+            let _ = self.socket.try_send(&bytes);
+        }
+    }
+
+    /// The next message that can be read.
+    async fn packet(&mut self) -> io::Result<Packet> {
+        loop {
+            let bytes = self.socket.recv(&mut self.buffer).await?;
+            //= RFC7252 3
+            match Packet::from_bytes(&self.buffer[..bytes]) {
+                Ok(packet) if packet.header.get_version() == 1 => return Ok(packet),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
+
+fn silence() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the server does not answer")
+}
+
+pub(super) fn broken(operation: &'static str, error: io::Error) -> ClientError {
+    ClientError::Connection { operation, source: Box::new(error) }
+}
