@@ -1,8 +1,9 @@
-//! A real adapter process for tests, and raw HTTP and MQTT to speak to it.
+//! A real adapter process for tests, and raw HTTP, MQTT, WebSocket and CoAP to speak to it.
 //!
 //! Owns the process and its folder of manifests. Must not share code with what it tests.
 #![expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
 
+pub mod coap;
 pub mod device;
 pub mod mqtt;
 pub mod ws;
@@ -120,6 +121,7 @@ pub struct Adapter {
     https: Option<SocketAddr>,
     mqtt: SocketAddr,
     mqtts: Option<SocketAddr>,
+    coap: SocketAddr,
 }
 
 impl Adapter {
@@ -144,9 +146,11 @@ impl Adapter {
     }
 
     fn launch(arguments: &[&str], folder: TempDir) -> Result<Self> {
+        let listens = arguments.contains(&"--listen-coap");
         let mut child = Command::new(program("adapter")?)
             .args(["all", "--listen-http", "127.0.0.1:0", "--listen-https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--listen-mqtt", "127.0.0.1:0", "--listen-mqtts", "127.0.0.1:0", "--listen-coap", "127.0.0.1:0"])
+            .args(["--listen-mqtt", "127.0.0.1:0", "--listen-mqtts", "127.0.0.1:0"])
+            .args(if listens { &[] } else { &["--listen-coap", "127.0.0.1:0"][..] })
             .args(["--drain-timeout", "10s"])
             .args(arguments)
             .stderr(Stdio::piped())
@@ -169,8 +173,8 @@ impl Adapter {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut adapter =
-            Self { child, watch, folder, log, http: nowhere, admin: nowhere, https: None, mqtt: nowhere, mqtts: None };
+        let (http, admin, mqtt, coap) = (nowhere, nowhere, nowhere, nowhere);
+        let mut adapter = Self { child, watch, folder, log, http, admin, https: None, mqtt, mqtts: None, coap };
         adapter.wait_until_ready(arguments.contains(&"--tls-cert"))?;
         Ok(adapter)
     }
@@ -188,10 +192,11 @@ impl Adapter {
             };
             let (http, admin, https) = (address("--listen-http"), address("--admin"), address("--listen-https"));
             let (mqtt, mqtts) = (address("--listen-mqtt"), address("--listen-mqtts"));
+            let coap = address("--listen-coap");
             let is_whole = (https.is_some() && mqtts.is_some()) || !with_tls;
-            if let (Some(http), Some(admin), Some(mqtt), true) = (http, admin, mqtt, is_whole) {
+            if let (Some(http), Some(admin), Some(mqtt), Some(coap), true) = (http, admin, mqtt, coap, is_whole) {
                 (self.http, self.admin, self.https) = (http, admin, https);
-                (self.mqtt, self.mqtts) = (mqtt, mqtts);
+                (self.mqtt, self.mqtts, self.coap) = (mqtt, mqtts, coap);
                 if self.admin("/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                     return Ok(());
                 }
@@ -223,6 +228,12 @@ impl Adapter {
     #[must_use]
     pub const fn mqtts(&self) -> Option<SocketAddr> {
         self.mqtts
+    }
+
+    /// Where it serves CoAP.
+    #[must_use]
+    pub const fn coap(&self) -> SocketAddr {
+        self.coap
     }
 
     /// All that it logged so far.
@@ -264,6 +275,16 @@ impl Adapter {
     /// When it does not answer.
     pub fn admin(&self, path: &str) -> Result<String> {
         exchange(self.admin, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+    }
+
+    /// The value of a metric with its labels; 0 while there is none.
+    ///
+    /// # Errors
+    /// When the admin endpoint does not answer.
+    pub fn metric(&self, line: &str) -> Result<u64> {
+        let metrics = self.admin("/metrics")?;
+        let value = metrics.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+        Ok(value.unwrap_or(0))
     }
 
     /// Sends one request, `connection: close` added, and returns the whole answer.
@@ -460,10 +481,18 @@ pub fn status(answer: &str) -> Result<u16> {
 ///
 /// # Panics
 /// When it does not within the deadline.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    until_within(DEADLINE, what, holds);
+}
+
+/// The same for what takes its time by a standard.
+///
+/// # Panics
+/// When it does not hold within `span`.
+pub fn until_within(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + span;
     while !holds() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {span:?}: {what}");
         std::thread::sleep(LOOK_EVERY);
     }
 }
