@@ -1,5 +1,4 @@
 //! What a WebSocket does over time: signs of life, peers that do not read, RabbitMQ that dies, and MQTT over it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -13,12 +12,6 @@ use socket2::{Domain, Type};
 
 const TOPIC: &str = "channels/lab.telemetry/messages/a";
 const PATH: &str = "/channels/lab.telemetry/messages/a?content-type=application/json";
-
-fn metric(adapter: &Adapter, line: &str) -> u64 {
-    let metrics = adapter.admin("/metrics").unwrap();
-    let value = metrics.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or(0)
-}
 
 #[test]
 fn who_is_silent_is_asked_and_then_closed_and_who_is_slow_is_not() {
@@ -76,7 +69,7 @@ fn a_thousand_subscribers_get_every_message_though_one_is_stuck() {
     let request = handshake("/channels/lab.telemetry/messages/%23", &format!("Authorization: {KEY_2}"));
     stuck.write_all(format!("{request}\r\n").as_bytes()).unwrap();
     let subscriptions = r#"tidegate_subscriptions{protocol="ws"}"#;
-    until("all are subscribed", || metric(&adapter, subscriptions) == OTHERS as u64 + 1);
+    until("all are subscribed", || adapter.metric(subscriptions).unwrap() == OTHERS as u64 + 1);
 
     let before = adapter.resident_kib().unwrap();
     for number in 0..MESSAGES {
@@ -85,7 +78,7 @@ fn a_thousand_subscribers_get_every_message_though_one_is_stuck() {
     let ended = r#"tidegate_subscription_ends_total{protocol="ws",reason="overrun"}"#;
     until("its queue is full", || {
         assert_eq!(flood(), 202);
-        metric(&adapter, "tidegate_subscriber_overruns_total") == 1
+        adapter.metric("tidegate_subscriber_overruns_total").unwrap() == 1
     });
     let after = adapter.resident_kib().unwrap();
     assert!(after < before + 64 * 1_024, "from {before} to {after} KiB");
@@ -94,7 +87,7 @@ fn a_thousand_subscribers_get_every_message_though_one_is_stuck() {
         assert!(got.iter().enumerate().all(|(number, got)| *got == number.to_string()), "{got:?}");
     }
     until("it is closed and counted", || {
-        metric(&adapter, ended) == 1 && metric(&adapter, subscriptions) == OTHERS as u64
+        adapter.metric(ended).unwrap() == 1 && adapter.metric(subscriptions).unwrap() == OTHERS as u64
     });
 }
 
@@ -109,7 +102,7 @@ fn a_slow_reader_gets_what_its_queue_holds_and_is_then_closed() {
         for _ in 0..500 {
             publisher.say(TEXT, &payload).unwrap();
         }
-        metric(&adapter, "tidegate_subscriber_overruns_total") == 1
+        adapter.metric("tidegate_subscriber_overruns_total").unwrap() == 1
     });
     let mut got = 0;
     let close = loop {
