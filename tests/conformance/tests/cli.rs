@@ -185,12 +185,33 @@ fn what_the_server_refuses_is_told_with_its_exit_code() {
         }
     }
     drop(adapter);
-    for (url, code) in
-        [("http://127.0.0.1:1", 69), ("mqtt://127.0.0.1:1", 69), ("coap://127.0.0.1", 64), ("mqtt://", 64)]
-    {
+    for (url, code) in [
+        ("http://127.0.0.1:1", 69),
+        ("mqtt://127.0.0.1:1", 69),
+        ("coap://127.0.0.1:1", 69),
+        ("coaps://127.0.0.1", 64),
+        ("mqtt://", 64),
+    ] {
         let output = tidegate(url, "", &["publish", "1"]).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
     }
+}
+
+#[test]
+fn coap_checks_itself_and_says_what_it_cannot_say() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let url = format!("coap://{}", adapter.coap());
+    let outcome = |mut command: Command, code: i32, expected: &str| {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{expected}: {}", said(&output));
+        assert!(said(&output).contains(expected), "{expected}: {}", said(&output));
+    };
+    outcome(tidegate(&url, "", &["check"]), 0, "coap: accepted after ");
+    outcome(tidegate(&url, "", &["publish", "1", "--content-type", "application/json"]), 0, "");
+    outcome(tidegate_as("lab.dev2", KEY_2, &url, "", &["publish", "1"]), 77, "4.03");
+    outcome(tidegate_as("", "wrong-key-0123456789", &url, "", &["publish", "1"]), 77, "4.01");
+    outcome(tidegate(&url, "", &["publish", "1", "--retain"]), 64, "");
+    outcome(tidegate(&url, "", &["publish", "1", "--user-property", "a=b"]), 64, "");
 }
 
 #[test]
