@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, DeparturePace};
 use tidegate_coap::CoapFace;
@@ -188,7 +188,7 @@ pub(crate) fn open(option: &'static str, listen: Listen) -> Result<Option<TcpLis
 fn open_udp(option: &'static str, listen: Listen) -> Result<Vec<UdpSocket>> {
     let Some(address) = listen.address() else { return Ok(Vec::new()) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sockets = tidegate_coap::bind(address, cores).with_context(|| format!("{option} {address}"))?;
+    let sockets = listen::bind_datagrams(option, address, cores)?;
     if let Some(first) = sockets.first() {
         tracing::info!(address = %first.local_addr()?, "{option}");
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::{self, AbortHandle, BoxStream};
 use tidegate_model::{ChannelId, Generation, Principal, Protocol, SubtopicFilter, TopicFilter};
 use tokio::sync::watch;
 
@@ -129,6 +131,24 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// What it tells, each event under this name, until it ends or is stopped: for who listens to many at once.
+    pub fn named<N>(self, name: N) -> (BoxStream<'static, (N, SubscriptionEvent)>, AbortHandle)
+    where
+        N: Clone + Send + 'static,
+    {
+        let told = stream::unfold(Some(self), move |subscription| {
+            let name = name.clone();
+            async move {
+                let mut subscription = subscription?;
+                let event = subscription.next().await;
+                let goes_on = !matches!(event, SubscriptionEvent::Ended(_));
+                Some(((name, event), goes_on.then_some(subscription)))
+            }
+        });
+        let (told, stop) = stream::abortable(told);
+        (told.boxed(), stop)
     }
 
     fn end(&mut self, end: SubscriptionEnd) -> SubscriptionEvent {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
 use crate::drain::Drain;
@@ -19,6 +19,8 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1_024;
+/// Bytes of datagrams that the kernel is asked to hold for a socket.
+const RECEIVE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -53,15 +55,44 @@ impl Default for ListenLimits {
 /// # Errors
 /// [`BindError`], as when the port is taken.
 pub fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    open(address)
-        .or_else(|error| match error.raw_os_error() {
-            // A machine without IPv6.
-            Some(97) if address.ip().is_unspecified() && address.is_ipv6() => {
-                open(SocketAddr::from(([0, 0, 0, 0], address.port())))
-            }
-            _ => Err(error),
-        })
-        .map_err(|source| BindError { option, address, source })
+    or_ipv4(address, open).map_err(|source| BindError { option, address, source })
+}
+
+/// Opens so many sockets for datagrams that share the address that `option` asks for, so that the kernel spreads peers over
+/// them. `[::]` takes IPv4 too.
+///
+/// # Errors
+/// [`BindError`], as when the port is taken.
+pub fn bind_datagrams(option: &'static str, address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, BindError> {
+    // Whoever shares an address may take it beside others, of whatever process: so it is asked for alone first.
+    let alone = or_ipv4(address, |address| open_datagrams(address, false));
+    let shared = alone
+        .and_then(|alone| alone.local_addr())
+        .and_then(|address| (0..count).map(|_| open_datagrams(address, true)).collect());
+    shared.map_err(|source| BindError { option, address, source })
+}
+
+/// Opens an address, or that of IPv4 where every address is meant and the machine has no IPv6.
+fn or_ipv4<T>(address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    open(address).or_else(|error| match error.raw_os_error() {
+        Some(97) if address.ip().is_unspecified() && address.is_ipv6() => {
+            open(SocketAddr::from(([0, 0, 0, 0], address.port())))
+        }
+        _ => Err(error),
+    })
+}
+
+fn open_datagrams(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(is_shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // As much as the system lets it have.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BYTES);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

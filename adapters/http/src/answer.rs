@@ -1,7 +1,5 @@
 //! From what happened to what HTTP says.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
@@ -45,28 +43,27 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// What HTTP calls a refusal, and when it is worth trying again.
-const fn status_of(refusal: &Refusal) -> (StatusCode, Option<Duration>) {
+/// What HTTP calls a refusal.
+const fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::Unauthenticated => (StatusCode::UNAUTHORIZED, None),
-        Refusal::Forbidden | Refusal::Revoked => (StatusCode::FORBIDDEN, None),
-        Refusal::UnknownPath => (StatusCode::NOT_FOUND, None),
-        Refusal::MalformedTopic(_) => (StatusCode::BAD_REQUEST, None),
-        Refusal::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
-        Refusal::ContentTypeNotAdmitted => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
-        Refusal::InvalidPayload(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-        Refusal::BrokerUnavailable { retry_after, .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after)),
-        Refusal::RateLimited { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
-        Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1))),
+        Refusal::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden | Refusal::Revoked => StatusCode::FORBIDDEN,
+        Refusal::UnknownPath => StatusCode::NOT_FOUND,
+        Refusal::MalformedTopic(_) => StatusCode::BAD_REQUEST,
+        Refusal::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::ContentTypeNotAdmitted => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::InvalidPayload(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::BrokerUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
 impl Problem {
-    fn parts(&self) -> (StatusCode, Option<Duration>, &'static str, String) {
+    fn parts(&self) -> (StatusCode, Option<u32>, &'static str, String) {
         match self {
             Self::Refused(refusal) => {
-                let (status, retry_after) = status_of(refusal);
-                (status, retry_after, refusal.code(), refusal.to_string())
+                (status_of(refusal), refusal.retry_after_seconds(), refusal.code(), refusal.to_string())
             }
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -105,7 +102,7 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after));
         }
         //= RFC9110 11.6.1
         if status == StatusCode::UNAUTHORIZED {
@@ -136,11 +133,6 @@ impl Problem {
         })
         .to_string()
     }
-}
-
-/// At least one second, rounded up, so that nobody comes back too early.
-fn whole_seconds(span: Duration) -> u64 {
-    (span.as_secs() + u64::from(span.subsec_nanos() > 0)).max(1)
 }
 
 /// An answer without a body.

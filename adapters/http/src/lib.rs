@@ -17,4 +17,4 @@ mod upgrade;
 pub use answer::Problem;
 pub use credential::Shown;
 pub use face::{HttpFace, HttpLimits};
-pub use upgrade::{Received, Routes, Switch, Upgrade};
+pub use upgrade::{Received, Routes, Switch, Upgrade, names};

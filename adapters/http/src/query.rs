@@ -9,7 +9,7 @@ use tidegate_model::QoS;
 use crate::answer::Problem;
 
 /// Longest expiry, in seconds: a broker counts milliseconds in 32 bits.
-const EXPIRY_SECONDS_MAX: u32 = u32::MAX / 1_000;
+pub const EXPIRY_SECONDS_MAX: u32 = u32::MAX / 1_000;
 
 /// A parameter was given more than once, with different values.
 #[derive(Debug, PartialEq, Eq)]

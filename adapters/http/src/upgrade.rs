@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Response, header};
+use axum::http::{HeaderMap, HeaderName, Response, header};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tidegate_bridge::BoxFuture;
@@ -48,16 +48,17 @@ impl Routes {
         let path = head.uri.path();
         let is_plain = path.starts_with(concat!("/http", "/"));
         self.upgrade.as_ref().filter(|upgrade| {
-            upgrade.owns(path) || (!is_plain && (!self.requests || asks_for_websocket(&head.headers)))
+            upgrade.owns(path) || (!is_plain && (!self.requests || names(&head.headers, &header::UPGRADE, "websocket")))
         })
     }
 }
 
-/// Whether `websocket` is among what a request would rather speak.
-//= RFC9110 7.8
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+/// Whether a header that lists words names this one, in whichever of its lines.
+//= RFC9110 5.6.1, 7.8
+#[must_use]
+pub fn names(headers: &HeaderMap, header: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|named| named.trim().eq_ignore_ascii_case(word))
 }
 
 /// Bytes that a connection has brought, and may bring until more is known of who it is. A peer that sends a long message

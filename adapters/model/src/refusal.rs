@@ -83,4 +83,22 @@ impl Refusal {
             Self::ShuttingDown => "shutting-down",
         }
     }
+
+    /// When it is worth trying again, where it is: at least one second, rounded up, so that nobody comes back too early.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        let span = match self {
+            Self::BrokerUnavailable { retry_after, .. } | Self::RateLimited { retry_after } => *retry_after,
+            Self::ShuttingDown => Duration::from_secs(1),
+            Self::Unauthenticated
+            | Self::Forbidden
+            | Self::UnknownPath
+            | Self::MalformedTopic(_)
+            | Self::PayloadTooLarge { .. }
+            | Self::ContentTypeNotAdmitted
+            | Self::InvalidPayload(_)
+            | Self::Revoked => return None,
+        };
+        Some(u32::try_from(span.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1))
+    }
 }

@@ -117,16 +117,6 @@ impl Subtopic {
         from_levels(text.split('/').map(|l| Ok(Cow::Borrowed(l))), Wildcards::Mqtt, limits)
     }
 
-    /// Reads levels joined by `/` as a URL face has them once they are decoded: empty levels collapse, and `*` and `>` are
-    /// wildcards.
-    ///
-    /// # Errors
-    /// [`TopicError`] for what no device may publish.
-    pub fn parse_url(text: &str, limits: &TopicLimits) -> Result<Self, TopicError> {
-        let levels = text.split('/').filter(|level| !level.is_empty());
-        from_levels(levels.map(|level| Ok(Cow::Borrowed(level))), Wildcards::Url, limits)
-    }
-
     /// The levels joined by `/`, or `None` where there is no level.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -230,12 +220,14 @@ impl Topic {
         Self { channel, subtopic }.within(limits)
     }
 
-    /// Of a channel and levels joined by `/`, as [`Subtopic::parse_url`] reads them.
+    /// Of a channel and levels joined by `/` as a URL face has them once they are decoded: empty levels collapse, and `*` and
+    /// `>` are wildcards.
     ///
     /// # Errors
     /// [`Refusal::MalformedTopic`].
     pub fn parse_url(channel: ChannelRef, levels: &str, limits: &TopicLimits) -> Result<Self, Refusal> {
-        let subtopic = Subtopic::parse_url(levels, limits)?;
+        let levels = levels.split('/').filter(|level| !level.is_empty());
+        let subtopic = from_levels(levels.map(|level| Ok(Cow::Borrowed(level))), Wildcards::Url, limits)?;
         Self { channel, subtopic }.within(limits)
     }
 

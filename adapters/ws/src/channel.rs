@@ -54,8 +54,7 @@ pub(crate) struct Wish {
     pub(crate) filter: TopicFilter,
     /// Where frames go that name no other place; or why that is none to publish on.
     pub(crate) topic: Result<Topic, Refusal>,
-    /// Whether frames may name another place.
-    pub(crate) is_answered: bool,
+    pub(crate) speech: Speech,
 }
 
 /// What became of a frame.
@@ -120,7 +119,6 @@ pub(crate) struct Channel {
     face: Arc<WsFace>,
     socket: Socket,
     received: Received,
-    speech: Speech,
     rights: Rights,
     presence: Presence,
     subscription: Option<Subscription>,
@@ -152,7 +150,6 @@ struct Heard {
 /// What a socket stands on.
 pub(crate) struct Opened {
     pub(crate) received: Received,
-    pub(crate) speech: Speech,
     pub(crate) rights: Rights,
     pub(crate) presence: Presence,
     pub(crate) subscription: Option<Subscription>,
@@ -160,8 +157,8 @@ pub(crate) struct Opened {
 
 impl Channel {
     pub(crate) fn new(face: Arc<WsFace>, socket: Socket, opened: Box<Opened>) -> Box<Self> {
-        let Opened { received, speech, rights, presence, subscription } = *opened;
-        let counted = face.metrics.connection(match speech {
+        let Opened { received, rights, presence, subscription } = *opened;
+        let counted = face.metrics.connection(match rights.wish.speech {
             Speech::Plain { .. } => "plain",
             Speech::Answered => "tidegate.v1",
         });
@@ -170,7 +167,6 @@ impl Channel {
             face,
             socket,
             received,
-            speech,
             rights,
             presence,
             subscription,
@@ -217,7 +213,7 @@ impl Channel {
         let face = Arc::clone(&self.face);
         let mut leaving = pin!(departure(&face).fuse());
         let mut tick = pin!(tokio::time::sleep_until(self.next_tick()));
-        if matches!(self.speech, Speech::Answered) {
+        if self.is_answered() {
             let ready = envelope::ready(self.rights.publishes, self.rights.subscribes);
             if self.socket.say(ready).is_err() {
                 return End::Gone;
@@ -259,6 +255,10 @@ impl Channel {
                 return end;
             }
         }
+    }
+
+    const fn is_answered(&self) -> bool {
+        matches!(self.rights.wish.speech, Speech::Answered)
     }
 
     /// Whether more is to be read: neither what waits for the broker nor what waits for the peer is without bounds.
@@ -368,9 +368,11 @@ impl Channel {
             self.heard.at = now();
         }
         match came {
-            Incoming::Text(text) if matches!(self.speech, Speech::Answered) => self.take_frame(text.as_str()),
+            Incoming::Text(text) if self.is_answered() => {
+                self.take_frame(text.as_str());
+            }
             Incoming::Text(text) => self.take_payload(text.into()),
-            Incoming::Binary(_) if matches!(self.speech, Speech::Answered) => {
+            Incoming::Binary(_) if self.is_answered() => {
                 self.settled(FrameId::Null, Outcome::Malformed("frames are text here"));
             }
             Incoming::Binary(bytes) => self.take_payload(bytes),
@@ -388,7 +390,7 @@ impl Channel {
             Refusal::Forbidden
         };
         self.face.bridge.count_refused_publish(Protocol::WebSocket, &refusal);
-        if matches!(self.speech, Speech::Plain { .. }) { Close::from(&refusal) } else { close }
+        if !self.is_answered() { Close::from(&refusal) } else { close }
     }
 
     /// A frame whose fate is known already; its turn comes after those before it.
@@ -397,7 +399,7 @@ impl Channel {
     }
 
     fn take_payload(&mut self, payload: Bytes) {
-        let Speech::Plain { content_type } = &self.speech else { return };
+        let Speech::Plain { content_type } = &self.rights.wish.speech else { return };
         let frame = Frame {
             id: FrameId::Null,
             payload,
@@ -432,7 +434,7 @@ impl Channel {
                 match publishing.as_mut().now_or_never() {
                     Some(settled) => {
                         let is_refused = matches!(settled.outcome, Outcome::Published(Err(_)));
-                        self.is_refused |= is_refused && matches!(self.speech, Speech::Plain { .. });
+                        self.is_refused |= is_refused && !self.is_answered();
                         self.in_flight.push_back(std::future::ready(settled).boxed());
                     }
                     None => self.in_flight.push_back(publishing),
@@ -442,7 +444,7 @@ impl Channel {
                 tracing::debug!(thing = %self.presence.principal().thing(), %refusal, "a frame is refused");
                 self.face.bridge.count_refused_publish(Protocol::WebSocket, &refusal);
                 // Nothing that a plain socket says after a frame that is refused is taken for accepted.
-                self.is_refused = matches!(self.speech, Speech::Plain { .. });
+                self.is_refused = !self.is_answered();
                 self.settled(id, Outcome::Published(Err(refusal)));
             }
         }
@@ -475,7 +477,7 @@ impl Channel {
         let Settled { id, payload_bytes, outcome } = settled;
         self.in_flight_bytes -= payload_bytes;
         let is_parting = matches!(self.phase, Phase::Parting);
-        match (&self.speech, outcome) {
+        match (&self.rights.wish.speech, outcome) {
             (Speech::Plain { .. }, Outcome::Published(Ok(()))) => None,
             // What is half written cannot be followed by anything else, and no answer says enough.
             (Speech::Plain { .. }, Outcome::Published(Err(_))) if is_parting && !self.socket.is_flushed() => {
@@ -499,7 +501,7 @@ impl Channel {
     }
 
     fn hear(&mut self, told: SubscriptionEvent) -> Option<End> {
-        let is_plain = matches!(self.speech, Speech::Plain { .. });
+        let is_plain = !self.is_answered();
         match told {
             SubscriptionEvent::Delivery(delivery) if self.ids.made(&delivery.message.id) => None,
             SubscriptionEvent::Delivery(delivery) if is_plain => self.say(plain(&delivery)),
@@ -522,7 +524,7 @@ impl Channel {
 impl Wish {
     /// Bytes of the payloads that may be published: where the socket is, or, where frames may name it, anywhere in the channel.
     pub(crate) fn payload_bytes_max(&self, face: &WsFace, principal: &Principal) -> Result<u32, Refusal> {
-        if self.is_answered {
+        if matches!(self.speech, Speech::Answered) {
             return face.bridge.payload_bytes_max(principal, &self.filter.channel);
         }
         let permit = face.bridge.permit(principal, self.topic.clone()?)?;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_bridge::Delivery;
+use tidegate_http::query::EXPIRY_SECONDS_MAX;
 use tidegate_model::{ChannelRef, Extras, QoS, Refusal, Timestamp, Topic};
 
 /// What the client calls a frame: text or a whole number; null where it could not be read.
@@ -16,8 +17,6 @@ pub(crate) type FrameId = Value;
 
 /// Longest name of a frame, in characters.
 const ID_CHARS_MAX: usize = 64;
-/// Longest expiry, in seconds: a broker counts milliseconds in 32 bits.
-const EXPIRY_SECONDS_MAX: u32 = u32::MAX / 1_000;
 
 /// A message that a client wants published.
 pub(crate) struct Frame {
@@ -136,7 +135,7 @@ enum Saying<'a> {
         code: &'a str,
         detail: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after: Option<u64>,
+        retry_after: Option<u32>,
     },
     Message {
         id: &'a str,
@@ -180,20 +179,7 @@ pub(crate) fn accepted(id: &FrameId) -> Message {
 
 /// It is not published.
 pub(crate) fn refused(id: &FrameId, refusal: &Refusal) -> Message {
-    let retry_after = match refusal {
-        Refusal::BrokerUnavailable { retry_after, .. } | Refusal::RateLimited { retry_after } => {
-            Some(retry_after.as_millis().div_ceil(1_000).max(1)).and_then(|seconds| u64::try_from(seconds).ok())
-        }
-        Refusal::Unauthenticated
-        | Refusal::Forbidden
-        | Refusal::UnknownPath
-        | Refusal::MalformedTopic(_)
-        | Refusal::PayloadTooLarge { .. }
-        | Refusal::ContentTypeNotAdmitted
-        | Refusal::InvalidPayload(_)
-        | Refusal::Revoked
-        | Refusal::ShuttingDown => None,
-    };
+    let retry_after = refusal.retry_after_seconds();
     text(&Saying::Refused { id, code: refusal.code(), detail: refusal.to_string(), retry_after })
 }
 

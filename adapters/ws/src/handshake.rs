@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tidegate_bridge::BoxFuture;
-use tidegate_http::{Problem, Received, Shown, Switch, Upgrade, query};
+use tidegate_http::{Problem, Received, Shown, Switch, Upgrade, names, query};
 use tidegate_model::{Protocol, Refusal, Topic, TopicFilter};
 use tokio::sync::oneshot;
 
@@ -90,7 +90,8 @@ impl WsFace {
         if let Ok(topic) = &mut topic {
             topic.channel = filter.channel.clone();
         }
-        let wish = Wish { filter, topic, is_answered };
+        let speech = if is_answered { Speech::Answered } else { Speech::Plain { content_type } };
+        let wish = Wish { filter, topic, speech };
         let publishes = wish.payload_bytes_max(&self, &principal);
         let filter = || wish.filter.clone();
         let subscription = match (self.bridge.may_subscribe(&principal, filter()), &publishes) {
@@ -100,18 +101,18 @@ impl WsFace {
             (Ok(()) | Err(_), _) => Some(self.bridge.subscribe(&principal, filter(), Protocol::WebSocket).await?),
         };
         let payload_bytes_max = *publishes.as_ref().unwrap_or(&MESSAGE_BYTES_MAX);
-        let (speech, bytes_max) = if is_answered {
+        let bytes_max = if is_answered {
             let text_bytes_max = (payload_bytes_max as usize).saturating_mul(ESCAPED_BYTES_MAX);
-            (Speech::Answered, text_bytes_max.saturating_add(ENVELOPE_BYTES_MAX))
+            text_bytes_max.saturating_add(ENVELOPE_BYTES_MAX)
         } else {
-            (Speech::Plain { content_type }, payload_bytes_max as usize)
+            payload_bytes_max as usize
         };
         let rights =
             Rights { wish, publishes: publishes.is_ok(), payload_bytes_max, subscribes: subscription.is_some() };
         let (response, socket) = handshake.accept(bytes_max);
         let presence = self.bridge.presence(principal);
         // What a future takes along, it has room for as long as it is there.
-        let opened = Box::new(Opened { received, speech, rights, presence, subscription });
+        let opened = Box::new(Opened { received, rights, presence, subscription });
         let session = Box::pin(async move {
             let Some(socket) = socket.await else { return Bytes::new() };
             Channel::new(self, socket, opened).run().await
@@ -227,12 +228,6 @@ impl Handshake {
         });
         (response, async move { socket.await.ok().map(Socket::new) })
     }
-}
-
-/// Whether a header that lists words names this one.
-fn names(headers: &HeaderMap, name: &header::HeaderName, word: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|named| named.trim().eq_ignore_ascii_case(word))
 }
 
 /// The content type of a plain socket's frames: the header's, or the query's.

@@ -1,7 +1,5 @@
 //! From what happened to what CoAP says: codes, content formats, and words for people.
 
-use std::time::Duration;
-
 use tidegate_bridge::Delivery;
 use tidegate_coap_proto::{Code, ContentFormat, OptionNumber, Options, Response};
 use tidegate_model::{ContentType, Refusal};
@@ -48,21 +46,13 @@ const fn code_of(refusal: &Refusal) -> Code {
 /// A refusal, with when it is worth another try and how much would be taken, and in words.
 //= RFC7252 5.5.2, 5.9.2.9, 5.9.3.4
 pub(crate) fn refused(refusal: &Refusal) -> Response {
-    let seconds = |span: Duration| u32::try_from(span.as_millis().div_ceil(1_000).max(1)).unwrap_or(u32::MAX);
-    let options = match refusal {
-        Refusal::BrokerUnavailable { retry_after, .. } | Refusal::RateLimited { retry_after } => {
-            Options::NONE.with_uint(OptionNumber::MAX_AGE, seconds(*retry_after))
-        }
-        Refusal::ShuttingDown => Options::NONE.with_uint(OptionNumber::MAX_AGE, 1),
-        Refusal::PayloadTooLarge { bytes_max } => Options::NONE.with_uint(OptionNumber::SIZE1, *bytes_max),
-        Refusal::Unauthenticated
-        | Refusal::Forbidden
-        | Refusal::Revoked
-        | Refusal::UnknownPath
-        | Refusal::MalformedTopic(_)
-        | Refusal::ContentTypeNotAdmitted
-        | Refusal::InvalidPayload(_) => Options::NONE,
-    };
+    let mut options = Options::NONE;
+    if let Some(seconds) = refusal.retry_after_seconds() {
+        options = options.with_uint(OptionNumber::MAX_AGE, seconds);
+    }
+    if let Refusal::PayloadTooLarge { bytes_max } = refusal {
+        options = options.with_uint(OptionNumber::SIZE1, *bytes_max);
+    }
     Response { code: code_of(refusal), options, payload: refusal.to_string().into() }
 }
 

@@ -9,7 +9,6 @@ mod metrics;
 mod observers;
 mod request;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -53,12 +52,4 @@ impl CoapFace {
         driver::Driver::new(self, line).run().await;
         Ok(())
     }
-}
-
-/// Opens so many sockets that share an address, so that the kernel spreads peers over them.
-///
-/// # Errors
-/// When the address is taken, or not there.
-pub fn bind(address: SocketAddr, count: usize) -> std::io::Result<Vec<UdpSocket>> {
-    line::bind(address, count)
 }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -13,8 +12,6 @@ use tokio::net::UdpSocket;
 const BURST: usize = 8;
 /// Bytes of the longest datagram, or train of them.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
-/// Bytes that the kernel is asked to hold for the driver.
-const RECEIVE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// Who speaks, and which of our addresses they speak to: answers come from that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,33 +94,6 @@ fn is_one(peer: &Peer) -> bool {
         && !is_many(source)
         && !source.to_canonical().is_unspecified()
         && !peer.local.is_some_and(is_many)
-}
-
-pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
-    // Whoever shares an address may take it beside others, of whatever process: so it is asked for alone first.
-    let alone = open(address, false).or_else(|error| match error.raw_os_error() {
-        // A machine without IPv6.
-        Some(97) if address.ip().is_unspecified() && address.is_ipv6() => {
-            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), false)
-        }
-        _ => Err(error),
-    })?;
-    let address = alone.local_addr()?;
-    drop(alone);
-    (0..count).map(|_| open(address, true)).collect()
-}
-
-fn open(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_port(is_shared)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // As much as the system lets it have.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BYTES);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, AbortHandle, BoxStream, SelectAll};
+use futures_util::stream::{AbortHandle, BoxStream, SelectAll};
 use tidegate_bridge::{Subscription, SubscriptionEvent};
 use tidegate_coap_proto::{Observer, Response};
 
@@ -31,18 +31,8 @@ pub(crate) struct Observers {
 impl Observers {
     /// One more, which was told this.
     pub(crate) fn add(&mut self, observer: Observer<Peer>, subscription: Subscription, holds: Response) {
-        let name = observer.clone();
-        let told = stream::unfold(Some(subscription), move |subscription| {
-            let name = name.clone();
-            async move {
-                let mut subscription = subscription?;
-                let event = subscription.next().await;
-                let goes_on = !matches!(event, SubscriptionEvent::Ended(_));
-                Some(((name, event), goes_on.then_some(subscription)))
-            }
-        });
-        let (told, stop) = stream::abortable(told);
-        self.events.push(told.boxed());
+        let (told, stop) = subscription.named(observer.clone());
+        self.events.push(told);
         self.watched.insert(observer, Watched { holds, stop });
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, AbortHandle, BoxStream, SelectAll};
+use futures_util::stream::{AbortHandle, BoxStream, SelectAll};
 use tidegate_bridge::{Delivery, Rest, Scope, Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_model::MessageId;
 use tidegate_mqtt_proto::{Shared, Text, shared};
@@ -97,17 +97,8 @@ impl Listeners {
     }
 
     fn hear(&mut self, filter: Text, subscription: Subscription) -> AbortHandle {
-        let told = stream::unfold(Some(subscription), move |subscription| {
-            let filter = filter.clone();
-            async move {
-                let mut subscription = subscription?;
-                let event = subscription.next().await;
-                let goes_on = !matches!(event, SubscriptionEvent::Ended(_));
-                Some(((filter, event), goes_on.then_some(subscription)))
-            }
-        });
-        let (told, stop) = stream::abortable(told);
-        self.events.push(told.boxed());
+        let (told, stop) = subscription.named(filter);
+        self.events.push(told);
         stop
     }
 
