@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tidegate_model::{
-    Action, ChannelRef, ContentType, Credential, Extras, Message, MessageId, Operation, Permit, Principal, Protocol,
-    QoS, Refusal, Timestamp, Topic, TopicFilter,
+    Action, CertificateNames, ChannelRef, ContentType, Credential, Extras, Generation, Message, MessageId, Operation,
+    Permit, Principal, Protocol, QoS, Refusal, SharedKey, Timestamp, Topic, TopicFilter,
 };
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::grants::GrantSource;
@@ -91,6 +92,36 @@ impl Bridge {
             return self.parts.grants.table().authenticate(credential, self.now());
         }
         known
+    }
+
+    /// Who a certificate that was verified belongs to.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`].
+    pub fn identify(&self, certificate: &CertificateNames) -> Result<Principal, Refusal> {
+        self.parts.grants.table().identify(certificate, self.now())
+    }
+
+    /// The keys in clear that the Thing `claimed` may use now, each with who it is that proves to have it.
+    #[must_use]
+    pub fn shared_keys(&self, claimed: &str) -> Vec<(SharedKey, Principal)> {
+        let table = self.parts.grants.table();
+        table.shared_keys(claimed, self.now()).map(|(key, principal)| (key.clone(), principal)).collect()
+    }
+
+    /// The Thing by what it proved who it is by, as far as that still stands: for those who are connected, at every
+    /// [`Bridge::grant_changes`].
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`].
+    pub fn refresh(&self, principal: &Principal) -> Result<Principal, Refusal> {
+        self.parts.grants.table().refresh(principal, self.now())
+    }
+
+    /// Tells the number of each new grant table.
+    #[must_use]
+    pub fn grant_changes(&self) -> watch::Receiver<Generation> {
+        self.parts.grants.changes()
     }
 
     /// Whether `claimed` is the id or an alias of a Thing, so that it may be named in a log: what somebody claims may be a

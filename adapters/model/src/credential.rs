@@ -1,6 +1,7 @@
 //! What a device shows to prove who it is, and what is kept of it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -74,5 +75,37 @@ impl Eq for KeyHash {}
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(redacted)")
+    }
+}
+
+/// A key in clear, which a device and the server share: DTLS with pre-shared keys needs it. Nothing else holds one.
+#[derive(Clone)]
+pub struct SharedKey(Arc<[u8]>);
+
+impl SharedKey {
+    /// A key that both know.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        Self(key.into())
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for SharedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SharedKey {}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKey(redacted)")
     }
 }

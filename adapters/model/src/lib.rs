@@ -4,6 +4,7 @@
 //! what, and the closed list of refusals that every face translates into its own language.
 //! Must not know: async, serde, a protocol, AMQP, Kubernetes, a clock or a random number.
 
+mod certificate;
 mod credential;
 mod delta;
 mod filter;
@@ -14,7 +15,8 @@ mod table;
 mod time;
 mod topic;
 
-pub use credential::{Credential, KeyHash};
+pub use certificate::{CertificateName, CertificateNameError, CertificateNames};
+pub use credential::{Credential, KeyHash, SharedKey};
 pub use delta::Delta;
 pub use filter::{SubtopicFilter, TopicFilter};
 pub use message::{ContentType, ContentTypeError, Extras, Message, MessageId, Protocol, QoS};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use crate::credential::{Credential, KeyHash};
+use crate::certificate::{CertificateName, CertificateNames};
+use crate::credential::{Credential, KeyHash, SharedKey};
 use crate::filter::{SubtopicFilter, TopicFilter};
 use crate::message::ContentType;
 use crate::name::{Alias, ChannelId, ChannelRef, ThingId};
@@ -93,10 +94,12 @@ pub struct ChannelEntry {
 }
 
 /// One key of a Thing, valid from `not_before` on and until `not_after`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEntry {
     /// The hash of the key.
     pub hash: KeyHash,
+    /// The key itself, where it is known and needed: for DTLS with pre-shared keys. It has that hash.
+    pub shared: Option<SharedKey>,
     /// Not valid earlier.
     pub not_before: Option<Timestamp>,
     /// Not valid later.
@@ -125,6 +128,8 @@ pub struct ThingEntry {
     pub aliases: Vec<Alias>,
     /// Its keys.
     pub keys: Vec<KeyEntry>,
+    /// What its certificate calls it, if it may show one.
+    pub certificate: Option<CertificateName>,
     /// Its connections.
     pub grants: Vec<GrantEntry>,
 }
@@ -149,12 +154,20 @@ pub struct Generation(pub u64);
 #[derive(Clone)]
 pub struct Principal {
     id: ThingId,
-    /// Absent for a Thing that is away.
-    key: Option<KeyHash>,
+    proof: Proof,
     not_after: Option<Timestamp>,
     grants: Span,
     first_grants: [GrantRow; GRANTS_CARRIED],
     table: TableIdentity,
+}
+
+/// By what a Thing proved who it is.
+#[derive(Clone)]
+enum Proof {
+    Key(KeyHash),
+    Certificate(Arc<CertificateName>),
+    /// It is away.
+    Absent,
 }
 
 impl Principal {
@@ -164,7 +177,7 @@ impl Principal {
         &self.id
     }
 
-    /// When the key that was shown ends, if it does.
+    /// When the key or the certificate that was shown ends, if it does.
     #[must_use]
     pub const fn not_after(&self) -> Option<Timestamp> {
         self.not_after
@@ -298,6 +311,19 @@ struct KeyRow {
     validity: u32,
 }
 
+/// A key in clear.
+struct SharedRow {
+    /// Number of the row of its hash; keys of one Thing follow each other.
+    key: u32,
+    shared: SharedKey,
+}
+
+/// What the certificate of the Thing with the number `thing` calls it.
+struct CertificateRow {
+    name: Arc<CertificateName>,
+    thing: u32,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Validity {
     not_before: Option<Timestamp>,
@@ -347,12 +373,16 @@ pub struct GrantTable {
     things: Vec<ThingRow>,
     keys: Vec<KeyRow>,
     validity: Vec<Validity>,
+    /// In the order of the keys.
+    shared: Vec<SharedRow>,
+    certificates: Vec<CertificateRow>,
     grants: Vec<GrantRow>,
     rules: Vec<Rules>,
     channels: Vec<Arc<Channel>>,
     thing_aliases: Vec<AliasRow>,
     channel_aliases: Vec<AliasRow>,
     by_key: HashTable<u32>,
+    by_certificate: HashTable<u32>,
     by_thing_id: HashTable<u32>,
     by_thing_alias: HashTable<u32>,
     by_channel_id: HashTable<u32>,
@@ -413,16 +443,43 @@ impl GrantTable {
         self.principal(row, now).ok_or(Refusal::Unauthenticated)
     }
 
-    /// The same Thing by the same key, in this table.
+    /// Who a certificate that was verified belongs to: the Thing that is known by one of its names.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`] when the key is gone, has ended, or is another Thing's now.
+    /// [`Refusal::Unauthenticated`] when no Thing is, when several are, or when the certificate has ended.
+    pub fn identify(&self, certificate: &CertificateNames, now: Timestamp) -> Result<Principal, Refusal> {
+        let mut rows = certificate.names.iter().filter_map(|name| self.certificate_row(name));
+        let row = rows.next().filter(|_| now <= certificate.not_after).ok_or(Refusal::Unauthenticated)?;
+        if rows.any(|other| other.thing != row.thing) {
+            return Err(Refusal::Unauthenticated);
+        }
+        Ok(self.principal_by(row, certificate.not_after))
+    }
+
+    /// The keys in clear that the Thing `claimed`, an id or an alias, may use at `now`, in the order of its entry, each with
+    /// who it is that proves to have it.
+    pub fn shared_keys(&self, claimed: &str, now: Timestamp) -> impl Iterator<Item = (&SharedKey, Principal)> {
+        let thing = self.thing_row(claimed);
+        let thing_of = |row: &SharedRow| self.keys[row.key as usize].thing;
+        let start = thing.map_or(self.shared.len(), |thing| self.shared.partition_point(|row| thing_of(row) < thing));
+        let own = self.shared[start..].iter().take_while(move |row| Some(thing_of(row)) == thing);
+        own.filter_map(move |row| Some((&row.shared, self.principal(&self.keys[row.key as usize], now)?)))
+    }
+
+    /// The same Thing by the same key or certificate, in this table.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when that is gone, has ended, or is another Thing's now.
     pub fn refresh(&self, principal: &Principal, now: Timestamp) -> Result<Principal, Refusal> {
-        let Some(key) = &principal.key else { return self.absent(principal) };
-        self.key_row(key)
-            .and_then(|row| self.principal(row, now))
-            .filter(|fresh| fresh.id == principal.id)
-            .ok_or(Refusal::Unauthenticated)
+        let fresh = match &principal.proof {
+            Proof::Key(key) => self.key_row(key).and_then(|row| self.principal(row, now)),
+            Proof::Certificate(name) => {
+                let not_after = principal.not_after.filter(|end| now <= *end);
+                self.certificate_row(name).zip(not_after).map(|(row, end)| self.principal_by(row, end))
+            }
+            Proof::Absent => return self.absent(principal),
+        };
+        fresh.filter(|fresh| fresh.id == principal.id).ok_or(Refusal::Unauthenticated)
     }
 
     /// The Thing of a principal without its key: for what is kept of a device while it is away, whichever of its keys it
@@ -432,7 +489,7 @@ impl GrantTable {
     /// [`Refusal::Unauthenticated`] when the Thing is gone or disabled.
     pub fn absent(&self, principal: &Principal) -> Result<Principal, Refusal> {
         let row = self.thing_row(principal.id.as_str()).ok_or(Refusal::Unauthenticated)?;
-        Ok(self.principal_of(&self.things[row as usize], None, None))
+        Ok(self.principal_of(&self.things[row as usize], Proof::Absent, None))
     }
 
     /// The right to do `action` on one topic.
@@ -546,20 +603,38 @@ impl GrantTable {
         if !validity.holds_at(now) {
             return None;
         }
-        Some(self.principal_of(&self.things[key.thing as usize], Some(key.hash), validity.not_after))
+        Some(self.principal_of(&self.things[key.thing as usize], Proof::Key(key.hash), validity.not_after))
     }
 
-    fn principal_of(&self, thing: &ThingRow, key: Option<KeyHash>, not_after: Option<Timestamp>) -> Principal {
+    fn principal_by(&self, certificate: &CertificateRow, not_after: Timestamp) -> Principal {
+        let proof = Proof::Certificate(Arc::clone(&certificate.name));
+        self.principal_of(&self.things[certificate.thing as usize], proof, Some(not_after))
+    }
+
+    fn principal_of(&self, thing: &ThingRow, proof: Proof, not_after: Option<Timestamp>) -> Principal {
         let (namespace, name) = self.thing_name(thing);
         let grants = Span { start: thing.grants_start, len: thing.grants_len };
         let mut first_grants = [GrantRow::NONE; GRANTS_CARRIED];
         first_grants.iter_mut().zip(grants.of(&self.grants)).for_each(|(carried, grant)| *carried = *grant);
-        Principal { id: ThingId::trusted(namespace, name), key, not_after, grants, first_grants, table: self.identity }
+        Principal {
+            id: ThingId::trusted(namespace, name),
+            proof,
+            not_after,
+            grants,
+            first_grants,
+            table: self.identity,
+        }
     }
 
     fn key_row(&self, hash: &KeyHash) -> Option<&KeyRow> {
         let found = self.by_key.find(self.hash(hash.as_bytes()), |&row| self.keys[row as usize].hash == *hash)?;
         Some(&self.keys[*found as usize])
+    }
+
+    fn certificate_row(&self, name: &CertificateName) -> Option<&CertificateRow> {
+        let hash = build::hash_of_certificate(self.identity.hash_seed, name);
+        let found = self.by_certificate.find(hash, |&row| *self.certificates[row as usize].name == *name)?;
+        Some(&self.certificates[*found as usize])
     }
 
     fn thing_name(&self, row: &ThingRow) -> (&str, &str) {

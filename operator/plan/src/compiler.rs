@@ -288,8 +288,9 @@ impl Compiler {
         }
         // A suspended Thing keeps its keys from others, as it will want them back.
         let entry = ThingId::new(&id.namespace, &id.name).ok().filter(|_| !thing.spec.suspended).map(|thing_id| {
-            let keys = keys.iter().filter_map(|outcome| outcome.key.as_ref().ok().copied()).collect();
-            ThingEntry { id: thing_id, aliases: crate::compile::aliases(&thing.spec.aliases), keys, grants }
+            let keys = keys.iter().filter_map(|outcome| outcome.key.as_ref().ok().cloned()).collect();
+            let aliases = crate::compile::aliases(&thing.spec.aliases);
+            ThingEntry { id: thing_id, aliases, keys, certificate: None, grants }
         });
         let suspended = thing.spec.suspended.then(|| (Reason::Suspended, "spec.suspended is true".to_owned()));
         Some(ThingOutcome { entry, fault: suspended, keys, connections })

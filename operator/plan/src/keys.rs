@@ -108,5 +108,5 @@ fn entry(hash: KeyHash, not_before: Option<&str>, not_after: Option<&str>) -> Re
     if not_before.zip(not_after).is_some_and(|(before, after)| before > after) {
         return refuse(Reason::InvalidSpec, "notBefore is after notAfter");
     }
-    Ok(KeyEntry { hash, not_before, not_after })
+    Ok(KeyEntry { hash, shared: None, not_before, not_after })
 }

@@ -25,7 +25,8 @@ fn permit(filter: &str) -> FilterPermit {
         things: vec![ThingEntry {
             id: ThingId::new("lab", "t").unwrap(),
             aliases: vec![],
-            keys: vec![KeyEntry { hash: KeyHash::of(KEY), not_before: None, not_after: None }],
+            keys: vec![KeyEntry { hash: KeyHash::of(KEY), shared: None, not_before: None, not_after: None }],
+            certificate: None,
             grants: vec![GrantEntry { channel: id, permissions, publish: None, subscribe: None }],
         }],
     };

@@ -161,6 +161,7 @@ impl TryFrom<WireThing> for ThingEntry {
     fn try_from(wire: WireThing) -> Result<Self, BadEntry> {
         let key = |key: WireKey| KeyEntry {
             hash: KeyHash::from_bytes(key.sha256.into()),
+            shared: None,
             not_before: key.not_before.map(Timestamp::from_nanos),
             not_after: key.not_after.map(Timestamp::from_nanos),
         };
@@ -168,6 +169,7 @@ impl TryFrom<WireThing> for ThingEntry {
             id: ThingId::parse(&wire.id).map_err(|_| BadEntry("thing id"))?,
             aliases: parsed(&wire.aliases, "alias", Alias::parse)?,
             keys: wire.keys.into_iter().map(key).collect(),
+            certificate: None,
             grants: wire.grants.into_iter().map(GrantEntry::try_from).collect::<Result<_, _>>()?,
         })
     }

@@ -34,9 +34,11 @@ fn thing(number: u8, version: u8) -> ThingEntry {
         aliases: vec![],
         keys: vec![KeyEntry {
             hash: KeyHash::of(&[number, version]),
+            shared: None,
             not_before: (version > 1).then(|| Timestamp::from_secs(u64::from(version))),
             not_after: (version > 2).then(|| Timestamp::from_nanos(u64::MAX)),
         }],
+        certificate: None,
         grants: vec![GrantEntry {
             channel: channel(0, 1).id,
             permissions: Permissions { publish: version.is_multiple_of(2), subscribe: true },
@@ -212,7 +214,8 @@ fn a_large_table_comes_in_frames_that_are_not_too_long() {
     let mut journal = journal(100);
     let things = (0..20_000_u32).map(|number| ThingEntry {
         id: ThingId::new("lab", &format!("thing-{number}")).unwrap(),
-        keys: vec![KeyEntry { hash: KeyHash::of(&number.to_be_bytes()), not_before: None, not_after: None }],
+        keys: vec![KeyEntry { hash: KeyHash::of(&number.to_be_bytes()), shared: None, not_before: None, not_after: None }],
+        certificate: None,
         ..thing(0, 1)
     });
     journal.apply(&Delta { things: things.collect(), ..Delta::default() });

@@ -7,15 +7,16 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::{
-    AliasRow, Channel, ChannelEntry, Generation, GrantEntry, GrantRow, GrantTable, KeyEntry, KeyRow, Rules,
-    TableContents, TableIdentity, ThingEntry, ThingRow, Validity,
+    AliasRow, CertificateRow, Channel, ChannelEntry, Generation, GrantEntry, GrantRow, GrantTable, KeyEntry, KeyRow,
+    Rules, SharedRow, TableContents, TableIdentity, ThingEntry, ThingRow, Validity,
 };
+use crate::certificate::CertificateName;
 use crate::name::{Alias, ChannelId, ThingId};
 
 /// Contents that make no table. Whoever compiles them resolves conflicts before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// An id, an alias or a key stands twice.
+    /// An id, an alias, a key or the name of a certificate stands twice.
     #[error("{owner}: its {what} is taken")]
     Taken {
         /// The Thing or Channel that came later.
@@ -74,12 +75,15 @@ impl GrantTableBuilder {
             things: Vec::new(),
             keys: Vec::new(),
             validity: vec![Validity::default()],
+            shared: Vec::new(),
+            certificates: Vec::new(),
             grants: Vec::new(),
             rules: vec![Rules::default()],
             channels: Vec::new(),
             thing_aliases: Vec::new(),
             channel_aliases: Vec::new(),
             by_key: HashTable::new(),
+            by_certificate: HashTable::new(),
             by_thing_id: HashTable::new(),
             by_thing_alias: HashTable::new(),
             by_channel_id: HashTable::new(),
@@ -132,7 +136,7 @@ impl GrantTableBuilder {
     /// Adds a Thing.
     ///
     /// # Errors
-    /// [`TableError`] when its id, an alias or a key is taken, or a grant's Channel was not added; the builder is to be
+    /// [`TableError`] when its id, an alias, a key or a certificate's name is taken, or a grant's Channel was not added; the builder is to be
     /// dropped then.
     pub fn thing(&mut self, entry: &ThingEntry) -> Result<(), TableError> {
         let row = row_number(self.table.things.len(), "things")?;
@@ -145,6 +149,7 @@ impl GrantTableBuilder {
         };
         self.index_thing(entry, thing, row)?;
         entry.keys.iter().try_for_each(|key| self.key(key, row, &entry.id))?;
+        entry.certificate.iter().try_for_each(|name| self.certificate(name, row, &entry.id))?;
         entry.grants.iter().try_for_each(|grant| self.grant(grant, &entry.id))
     }
 
@@ -198,6 +203,22 @@ impl GrantTableBuilder {
         table.by_key.insert_unique(hash(seed, &[key.hash.as_bytes()]), row, |&row| {
             hash(seed, &[keys[row as usize].hash.as_bytes()])
         });
+        table.shared.extend(key.shared.clone().map(|shared| SharedRow { key: row, shared }));
+        Ok(())
+    }
+
+    fn certificate(&mut self, name: &CertificateName, thing: u32, owner: &ThingId) -> Result<(), TableError> {
+        let table = &mut self.table;
+        if table.certificate_row(name).is_some() {
+            return Err(taken(owner, "certificate"));
+        }
+        let row = row_number(table.certificates.len(), "certificates")?;
+        let seed = table.identity.hash_seed;
+        let certificates = &mut table.certificates;
+        certificates.push(CertificateRow { name: Arc::new(name.clone()), thing });
+        table.by_certificate.insert_unique(hash_of_certificate(seed, name), row, |&row| {
+            hash_of_certificate(seed, &certificates[row as usize].name)
+        });
         Ok(())
     }
 
@@ -238,6 +259,10 @@ impl GrantTableBuilder {
         table.grants.shrink_to_fit();
         table
     }
+}
+
+pub(super) fn hash_of_certificate(seed: u64, name: &CertificateName) -> u64 {
+    FixedState::with_seed(seed).hash_one(name)
 }
 
 fn hash_of_id(seed: u64, namespace: &str, name: &str) -> u64 {

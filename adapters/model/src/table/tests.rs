@@ -7,7 +7,7 @@ const LIMITS: TopicLimits = TopicLimits { topic_bytes_max: 65_535, levels_max: 2
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
 fn key_entry(key: &str) -> KeyEntry {
-    KeyEntry { hash: KeyHash::of(key.as_bytes()), not_before: None, not_after: None }
+    KeyEntry { hash: KeyHash::of(key.as_bytes()), shared: None, not_before: None, not_after: None }
 }
 
 fn channel(id: &str, aliases: &[&str]) -> ChannelEntry {
@@ -41,6 +41,7 @@ fn thing(id: &str, keys: &[&str], grants: Vec<GrantEntry>) -> ThingEntry {
         id: ThingId::parse(id).unwrap(),
         aliases: vec![],
         keys: keys.iter().map(|k| key_entry(k)).collect(),
+        certificate: None,
         grants,
     }
 }
@@ -272,4 +273,60 @@ fn every_refusal_has_a_name_of_its_own() {
     ];
     let codes: std::collections::BTreeSet<_> = all.iter().map(Refusal::code).collect();
     assert_eq!(codes.len(), all.len());
+}
+
+#[test]
+fn a_shared_key_is_of_its_thing_alone_and_for_its_time() {
+    let mut contents = contents();
+    let with =
+        |key: &str, not_after| KeyEntry { shared: Some(SharedKey::new(key.as_bytes())), not_after, ..key_entry(key) };
+    let first = contents.things[0].id.clone();
+    let of = |contents: &TableContents, claimed: &str, now: u64| -> Vec<(String, String)> {
+        let table = GrantTableBuilder::table_of(contents, Generation(1), 7).unwrap();
+        let found = table.shared_keys(claimed, Timestamp::from_secs(now));
+        let said = |(key, who): (&SharedKey, Principal)| {
+            (String::from_utf8(key.as_bytes().to_vec()).unwrap(), who.thing().to_string())
+        };
+        found.map(said).collect()
+    };
+    assert_eq!(of(&contents, first.as_str(), 1), []);
+    contents.things[0].keys =
+        vec![key_entry("hash alone"), with("new", None), with("old", Some(Timestamp::from_secs(9)))];
+    contents.things[1].keys = vec![with("other", None)];
+    let (own, other) = (first.to_string(), contents.things[1].id.to_string());
+    assert_eq!(of(&contents, &own, 9), [("new".into(), own.clone()), ("old".into(), own.clone())]);
+    assert_eq!(of(&contents, "flashed-7", 10), [("new".into(), own)]);
+    assert_eq!(of(&contents, &other, 10), [("other".into(), other.clone())]);
+    assert_eq!(of(&contents, "lab.nobody", 10), []);
+}
+
+#[test]
+fn a_certificate_is_one_things_until_it_ends_or_the_thing_has_another() {
+    let mut contents = contents();
+    let name = CertificateName::subject("CN=pump-7,O=Acme").unwrap();
+    contents.things[0].certificate = Some(name.clone());
+    contents.things[1].certificate = Some(CertificateName::uri("urn:dev:2").unwrap());
+    let of =
+        |contents: &TableContents, number| GrantTableBuilder::table_of(contents, Generation(number), number).unwrap();
+    let (table, now) = (of(&contents, 1), Timestamp::from_secs(5));
+    let shown = |names: &[&CertificateName], ends| CertificateNames {
+        names: names.iter().map(|name| (*name).clone()).collect(),
+        not_after: Timestamp::from_secs(ends),
+    };
+    let uri = CertificateName::uri("urn:dev:2").unwrap();
+    let principal = table.identify(&shown(&[&CertificateName::dns("pump-7").unwrap(), &name], 9), now).unwrap();
+    assert_eq!(principal.thing(), &contents.things[0].id);
+    assert_eq!(principal.not_after(), Some(Timestamp::from_secs(9)));
+    assert!(table.identify(&shown(&[&name], 4), now).is_err(), "it has ended");
+    assert!(table.identify(&shown(&[&name, &uri], 9), now).is_err(), "it is two Things'");
+    assert!(table.identify(&shown(&[], 9), now).is_err());
+    let later = of(&contents, 2);
+    assert!(later.refresh(&principal, now).is_ok());
+    assert!(later.refresh(&principal, Timestamp::from_secs(10)).is_err());
+    contents.things[0].certificate = None;
+    assert!(of(&contents, 3).refresh(&principal, now).is_err());
+    contents.things[1].certificate = Some(name);
+    assert!(of(&contents, 4).refresh(&principal, now).is_err(), "it is another Thing's now");
+    contents.things[0].certificate = contents.things[1].certificate.clone();
+    assert!(GrantTableBuilder::table_of(&contents, Generation(5), 5).is_err(), "it is taken");
 }
