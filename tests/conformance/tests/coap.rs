@@ -205,6 +205,26 @@ fn who_is_slow_to_acknowledge_is_told_what_holds_by_then() {
     assert_eq!(client.told(&token).unwrap().text(), "5");
 }
 
+/// However many there are: none is kept back while the observer acknowledges those that it is to.
+//= RFC7641 4.5.1
+#[test]
+fn who_is_told_of_many_misses_none_and_is_asked_now_and_then() {
+    const MESSAGES: u32 = 350;
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let (observer, token) = observing(&adapter, PATH);
+    let mut publisher = Client::connect(adapter.coap());
+    let mut confirmable = 0;
+    for number in 0..MESSAGES {
+        let request = post(&mut publisher, PATH, &number.to_string());
+        assert_eq!(publisher.ask(&request).unwrap().code(), "2.04");
+        let told = observer.told(&token).unwrap();
+        assert_eq!(told.text(), number.to_string());
+        confirmable += u32::from(told.kind == CON);
+    }
+    // The first, and then one of a hundred.
+    assert!((3..=4).contains(&confirmable), "{confirmable}");
+}
+
 //= RFC7641 3.4, 4.4
 #[test]
 fn numbers_of_notifications_grow_over_a_restart() {

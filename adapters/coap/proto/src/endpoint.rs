@@ -17,6 +17,7 @@ mod trust;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -27,7 +28,8 @@ use crate::encode::encode;
 use crate::error::Rejection;
 use crate::limits::Limits;
 use crate::message::{Carried, Message, MessageId, Request, Response, Token};
-use crate::option::{Block, OptionNumber};
+use crate::option::{Block, OptionNumber, Options};
+use crate::rate::{Rates, Turn};
 use crate::secret::{Keyed, Secret, fingerprint};
 
 use peer::Peer;
@@ -35,7 +37,7 @@ use peer::Peer;
 /// Peers that are seen to at once when time has passed.
 const DUE_MAX: usize = 1_024;
 /// Peers that are looked at to find one that can be forgotten.
-const EVICTION_TRIES: usize = 16;
+const EVICTION_TRIES: usize = 64;
 
 /// What names a peer: for UDP its address with that which it spoke to, for DTLS the association. Ordered, so that what is due
 /// at the same time comes in an order that can be told; hashed, so that it is found at once.
@@ -132,6 +134,8 @@ pub struct Counts {
     pub copies: u64,
     /// Requests that there was no room for.
     pub overload: u64,
+    /// Requests of a part of the network that had sent too many.
+    pub limited: u64,
     /// Confirmable messages that were sent again.
     pub retransmits: u64,
     /// Confirmable messages that nobody acknowledged.
@@ -172,6 +176,8 @@ struct Shared<A> {
     wall: Duration,
     last_serial: u64,
     held: Held,
+    /// Observations of peers that have not shown where they are.
+    unproven: usize,
     counts: Counts,
 }
 
@@ -215,6 +221,7 @@ struct Head {
 pub struct Endpoint<A> {
     peers: HashMap<A, Peer, Keyed>,
     timers: BTreeSet<(Instant, A)>,
+    rates: Option<Rates<A>>,
     shared: Shared<A>,
 }
 
@@ -232,9 +239,20 @@ impl<A: Address> Endpoint<A> {
             wall,
             last_serial: 0,
             held: Held::default(),
+            unproven: 0,
             counts: Counts::default(),
         };
-        Self { peers: HashMap::with_hasher(Keyed(seed)), timers: BTreeSet::new(), shared }
+        let rates = limits.requests_per_second_max.map(|per_second| Rates::new(per_second, now));
+        Self { peers: HashMap::with_hasher(Keyed(seed)), timers: BTreeSet::new(), rates, shared }
+    }
+
+    /// Bounds how fast requests come by what `prefix` says of an address, as [`crate::prefix_of`] does, and not by peer.
+    #[must_use]
+    pub fn by_prefix(mut self, prefix: fn(&A) -> u64) -> Self {
+        if let Some(rates) = &mut self.rates {
+            rates.by_prefix(prefix);
+        }
+        self
     }
 
     /// What has happened so far.
@@ -353,6 +371,7 @@ impl<A: Address> Endpoint<A> {
     fn with<T>(&mut self, address: &A, now: Instant, f: impl FnOnce(&mut Peer, &mut Scope<'_, A>) -> T) -> Option<T> {
         let peer = self.peers.get_mut(address)?;
         let outcome = f(peer, &mut Scope { address, now, shared: &mut self.shared });
+        peer.count_unproven(&mut self.shared);
         if peer.is_forgettable() {
             self.forget(address);
             return Some(outcome);
@@ -378,6 +397,21 @@ impl<A: Address> Endpoint<A> {
                 return;
             }
             known = Some(peer.requests());
+        }
+        //= RFC8516 3
+        match self.rates.as_mut().map_or(Turn::Now, |rates| rates.turn(address, &self.shared.secret, now)) {
+            Turn::Now => {}
+            turn @ (Turn::Later(_) | Turn::Never) => {
+                self.shared.counts.limited += 1;
+                if let Turn::Later(seconds) = turn
+                    && head.is_confirmable
+                {
+                    let options = Options::NONE.with_uint(OptionNumber::MAX_AGE, seconds);
+                    let response = Response { options, ..Response::of(Code::TOO_MANY_REQUESTS) };
+                    self.refuse(address, head, &request, response);
+                }
+                return;
+            }
         }
         match verdict(&request, head.is_confirmable) {
             Ok(()) => {}
@@ -415,12 +449,44 @@ impl<A: Address> Endpoint<A> {
         self.peers.get_mut(address).is_some_and(|peer| peer.forget_oldest(shared)) || self.evict(address)
     }
 
-    /// Forgets the peer whose copies are least likely to come, of the others that nothing else is known of.
+    /// Forgets the peer whose copies are least likely to come, of the others that nothing else is known of; or else one that
+    /// has not shown where it is, with the bodies that it has begun.
     fn evict(&mut self, for_peer: &A) -> bool {
-        let mut tried = self.timers.iter().take(EVICTION_TRIES).filter(|(_, address)| address != for_peer);
-        let found = tried.find(|(_, address)| self.peers.get(address).is_some_and(Peer::is_idle));
-        let Some(address) = found.map(|(_, address)| address.clone()) else { return false };
-        self.forget(&address);
+        let mut after: Option<(Instant, A)> = None;
+        let mut second_best = None;
+        for _ in 0..EVICTION_TRIES {
+            let next = match &after {
+                None => self.timers.first(),
+                Some(after) => self.timers.range((Bound::Excluded(after), Bound::Unbounded)).next(),
+            };
+            let Some((at, address)) = next.cloned() else { break };
+            let factor = self.shared.limits.amplification_max;
+            let Some(peer) = self.peers.get_mut(&address).filter(|peer| address != *for_peer && peer.is_at_rest())
+            else {
+                after = Some((at, address));
+                continue;
+            };
+            if !peer.is_idle() {
+                if !peer.trust.is_shown(factor) {
+                    second_best = second_best.or_else(|| Some(address.clone()));
+                }
+                after = Some((at, address));
+                continue;
+            }
+            // It may be set for what is over by now: then it has been here for a short while only.
+            let Some(due) = peer.next_deadline().filter(|due| *due > at) else {
+                return self.forget_for_room(&address);
+            };
+            peer.scheduled = Some(due);
+            self.timers.remove(&(at, address.clone()));
+            self.timers.insert((due, address.clone()));
+            second_best = Some(address);
+        }
+        second_best.is_some_and(|address| self.forget_for_room(&address))
+    }
+
+    fn forget_for_room(&mut self, address: &A) -> bool {
+        self.forget(address);
         self.shared.counts.evicted += 1;
         true
     }

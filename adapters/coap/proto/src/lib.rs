@@ -12,6 +12,7 @@ mod limits;
 mod link;
 mod message;
 mod option;
+mod rate;
 mod secret;
 
 pub use code::Code;
@@ -23,3 +24,4 @@ pub use limits::Limits;
 pub use link::{Attribute, Link, links};
 pub use message::{Carried, Message, MessageId, Request, Response, Token};
 pub use option::{Block, ContentFormat, Format, NoResponse, Observe, OptionNumber, Options};
+pub use rate::prefix_of;

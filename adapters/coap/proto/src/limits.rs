@@ -1,5 +1,6 @@
 //! Bounds of an endpoint, and how long it waits for what.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Bounds of an endpoint. What is said of one peer holds for each.
@@ -27,6 +28,9 @@ pub struct Limits {
     pub requests_max: usize,
     /// The same of one peer.
     pub requests_per_peer_max: usize,
+    /// New requests in a second, and at once, from one peer or one part of the network ([`crate::Endpoint::by_prefix`]). Those
+    /// beyond are told to wait where they are to be acknowledged, of which there are at most as many. Nothing: any.
+    pub requests_per_second_max: Option<NonZeroU32>,
     /// Requests that are remembered, so that copies of them are known.
     pub exchanges_max: usize,
     /// The same of one peer.
@@ -39,10 +43,16 @@ pub struct Limits {
     pub observations_max: usize,
     /// The same of one peer.
     pub observations_per_peer_max: usize,
+    /// Observations of peers that have not shown yet that they are where they say they are; beyond that who registers has to
+    /// show it first, by an Echo option.
+    pub observations_unproven_max: usize,
     /// After which time a notification is to be acknowledged.
     pub ping_period: Duration,
     /// Notifications of one peer whose reset is understood.
     pub notifications_remembered_max: usize,
+    /// Non-confirmable notifications to one peer since it acknowledged anything, before one is to be acknowledged. As many again
+    /// may follow until that would be sent again.
+    pub notifications_unacknowledged_max: usize,
     /// Largest block, as the exponent of its size: 0 to 6 for 16 to 1,024 bytes.
     pub block_exponent_max: u8,
     /// Bytes of a body that comes in blocks.
@@ -81,14 +91,17 @@ impl Default for Limits {
             peers_max: 100_000,
             requests_max: 16_384,
             requests_per_peer_max: 64,
+            requests_per_second_max: None,
             exchanges_max: 262_144,
             exchanges_per_peer_max: 128,
             reply_bytes_max: 128,
             retry_after_seconds: 5,
             observations_max: 100_000,
             observations_per_peer_max: 64,
+            observations_unproven_max: 90_000,
             ping_period: Duration::from_hours(12),
             notifications_remembered_max: 64,
+            notifications_unacknowledged_max: 100,
             block_exponent_max: 6,
             body_bytes_max: 1_024 * 1_024,
             bodies_per_peer_max: 4,

@@ -368,7 +368,7 @@ fn who_has_not_shown_where_it_is_gets_no_more_than_it_pays_for() {
             ! respond 6 2.04 payload=d*500
             < d ack 0001 2.04
             ! counts
-              Counts { malformed: 0, copies: 0, overload: 0, retransmits: 0, unanswered: 0, overtaken: 0, unproven: 1, evicted: 0 }
+              Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 0, unanswered: 0, overtaken: 0, unproven: 1, evicted: 0 }
         "#]],
     );
 }

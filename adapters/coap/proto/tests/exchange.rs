@@ -71,7 +71,7 @@ fn a_slow_answer_comes_in_a_message_of_its_own_and_each_copy_of_the_request_is_a
             < a ack 7d34
             + 247s
             ! counts
-              Counts { malformed: 0, copies: 5, overload: 0, retransmits: 1, unanswered: 0, overtaken: 0, unproven: 0, evicted: 0 }
+              Counts { malformed: 0, copies: 5, overload: 0, limited: 0, retransmits: 1, unanswered: 0, overtaken: 0, unproven: 0, evicted: 0 }
         "#]],
     );
 }
@@ -100,7 +100,7 @@ fn what_nobody_acknowledges_is_sent_five_times_and_given_up() {
               20.8 s < a con 5b1d 2.04
               43.4 s < a con 5b1d 2.04
             ! counts
-              Counts { malformed: 0, copies: 0, overload: 0, retransmits: 4, unanswered: 1, overtaken: 0, unproven: 0, evicted: 0 }
+              Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 4, unanswered: 1, overtaken: 0, unproven: 0, evicted: 0 }
             + 200s
             ! held
               Held { peers: 0, requests: 0, exchanges: 0, observations: 0, bodies_bytes: 0, snapshots_bytes: 0 }
@@ -277,7 +277,7 @@ fn what_is_no_request_is_reset_or_left_alone() {
             > a response 0005
             < a rst 0005
             ! counts
-              Counts { malformed: 4, copies: 0, overload: 0, retransmits: 0, unanswered: 0, overtaken: 0, unproven: 0, evicted: 0 }
+              Counts { malformed: 4, copies: 0, overload: 0, limited: 0, retransmits: 0, unanswered: 0, overtaken: 0, unproven: 0, evicted: 0 }
             ! held
               Held { peers: 0, requests: 0, exchanges: 0, observations: 0, bodies_bytes: 0, snapshots_bytes: 0 }
         "#]],
@@ -419,7 +419,7 @@ fn what_there_is_no_room_for_is_put_off() {
             > c con 0001 post /x
             ? 6 c post /x
             ! counts
-              Counts { malformed: 0, copies: 0, overload: 2, retransmits: 0, unanswered: 0, overtaken: 0, unproven: 0, evicted: 1 }
+              Counts { malformed: 0, copies: 0, overload: 2, limited: 0, retransmits: 0, unanswered: 0, overtaken: 0, unproven: 0, evicted: 1 }
         "#]],
     );
 }

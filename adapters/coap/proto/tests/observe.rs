@@ -3,11 +3,9 @@
 
 mod script;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use expect_test::expect;
-use proptest::prelude::*;
 use script::{check, check_within};
 use tidegate_coap_proto::*;
 
@@ -269,7 +267,65 @@ fn one_is_in_flight_and_only_the_newest_waits() {
             + 100s
               196.0 s ? refresh 1
             ! counts
-              Counts { malformed: 0, copies: 0, overload: 0, retransmits: 2, unanswered: 0, overtaken: 1, unproven: 0, evicted: 0 }
+              Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 2, unanswered: 0, overtaken: 1, unproven: 0, evicted: 0 }
+        "#]],
+    );
+}
+
+//= RFC7641 4.5.1, 4.5.2
+#[test]
+fn of_many_that_nobody_acknowledges_one_is_to_be_and_a_few_follow_it() {
+    check_within(
+        Limits { notifications_unacknowledged_max: 2, ..proven() },
+        "> a con 0001 t=01 get /x observe=0
+         ! observe 1 2.05
+         > a con 0002 t=02 get /x observe=0
+         ! observe 2 2.05
+         ! notify 1 2.05 payload=1
+         ! notify 2 2.05 payload=2
+         ! notify 1 2.05 payload=3
+         ! notify 1 2.05 payload=4
+         ! notify 2 2.05 payload=5
+         ! notify 1 2.05 payload=6
+         ! notify 2 2.05 payload=7
+         ! notify 2 2.05 payload=8
+         > a ack 5b1f
+         ! notify 1 2.05 payload=9
+         > a ack 5b23
+         ! notify 2 2.05 payload=10
+         ! held",
+        &expect![[r#"
+            > a con 0001 t=01 get /x observe=0
+            ? 1 a get /x Observe=0
+            ! observe 1 2.05
+            < a ack 0001 2.05 t=01 Observe=9437184
+            > a con 0002 t=02 get /x observe=0
+            ? 2 a get /x Observe=0
+            ! observe 2 2.05
+            < a ack 0002 2.05 t=02 Observe=9437184
+            ! notify 1 2.05 payload=1
+            < a non 5b1d 2.05 t=01 Observe=9437185 "1"
+            ! notify 2 2.05 payload=2
+            < a non 5b1e 2.05 t=02 Observe=9437185 "2"
+            ! notify 1 2.05 payload=3
+            < a con 5b1f 2.05 t=01 Observe=9437186 "3"
+            ! notify 1 2.05 payload=4
+            < a non 5b20 2.05 t=01 Observe=9437187 "4"
+            ! notify 2 2.05 payload=5
+            < a non 5b21 2.05 t=02 Observe=9437186 "5"
+            ! notify 1 2.05 payload=6
+            ! notify 2 2.05 payload=7
+            ! notify 2 2.05 payload=8
+            > a ack 5b1f
+            < a non 5b22 2.05 t=01 Observe=9437188 "6"
+            < a con 5b23 2.05 t=02 Observe=9437187 "8"
+            ! notify 1 2.05 payload=9
+            < a non 5b24 2.05 t=01 Observe=9437189 "9"
+            > a ack 5b23
+            ! notify 2 2.05 payload=10
+            < a non 5b25 2.05 t=02 Observe=9437188 "10"
+            ! held
+              Held { peers: 1, requests: 0, exchanges: 2, observations: 2, bodies_bytes: 0, snapshots_bytes: 0 }
         "#]],
     );
 }
@@ -520,6 +576,109 @@ fn where_there_is_no_room_the_answer_does_not_say_that_there_is() {
     );
 }
 
+//= RFC9175 2.3, 2.4
+#[test]
+fn where_many_observe_that_have_shown_nothing_the_next_has_to() {
+    check_within(
+        Limits { observations_unproven_max: 1, ..Limits::default() },
+        "> a con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 1 2.05
+         > a con 0002 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 2 2.05
+         > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 3 2.05
+         > c con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 4 4.03
+         > b con 0002 t=02 get /a/path/that/pays/for/it observe=0 echo
+         ! observe 5 2.05
+         ! notify 3 2.05 payload=x
+         ! held",
+        &expect![[r#"
+            > a con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 1 a get /a/path/that/pays/for/it Observe=0
+            ! observe 1 2.05
+            < a ack 0001 2.05 t=01 Observe=9437184
+            > a con 0002 t=01 get /a/path/that/pays/for/it observe=0
+            ? 2 a get /a/path/that/pays/for/it Observe=0
+            ! observe 2 2.05
+            ? ended 1 Replaced
+            < a ack 0002 2.05 t=01 Observe=9437185
+            > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 3 b get /a/path/that/pays/for/it Observe=0
+            ! observe 3 2.05
+              no
+            < b ack 0001 4.01 t=01 Echo=2665bee13c2b75c9
+            > c con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 4 c get /a/path/that/pays/for/it Observe=0
+            ! observe 4 4.03
+              no
+            < c ack 0001 4.03 t=01
+            > b con 0002 t=02 get /a/path/that/pays/for/it observe=0 echo
+            ? 5 b get /a/path/that/pays/for/it Observe=0
+            ! observe 5 2.05
+            < b ack 0002 2.05 t=02 Observe=9437184
+            ! notify 3 2.05 payload=x
+            < b non fd7f 2.05 t=02 Observe=9437185 "x"
+            ! held
+              Held { peers: 2, requests: 0, exchanges: 3, observations: 2, bodies_bytes: 0, snapshots_bytes: 0 }
+        "#]],
+    );
+}
+
+#[test]
+fn who_shows_where_it_is_or_goes_makes_room_for_others_that_have_not() {
+    check_within(
+        Limits { observations_unproven_max: 1, ..Limits::default() },
+        "> a con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 1 2.05
+         ! notify 1 2.05 payload=x
+         > a ack 5b1d
+         > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 2 2.05
+         ! forget b
+         > c con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 3 2.05
+         > d con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 4 2.05
+         > c con 0002 t=01 get /a/path/that/pays/for/it observe=1
+         ! respond 5 2.05
+         > d con 0001 t=01 get /a/path/that/pays/for/it observe=0
+         ! observe 6 2.05",
+        &expect![[r#"
+            > a con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 1 a get /a/path/that/pays/for/it Observe=0
+            ! observe 1 2.05
+            < a ack 0001 2.05 t=01 Observe=9437184
+            ! notify 1 2.05 payload=x
+            < a con 5b1d 2.05 t=01 Observe=9437185 "x"
+            > a ack 5b1d
+            > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 2 b get /a/path/that/pays/for/it Observe=0
+            ! observe 2 2.05
+            < b ack 0001 2.05 t=01 Observe=9437184
+            ! forget b
+            > c con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 3 c get /a/path/that/pays/for/it Observe=0
+            ! observe 3 2.05
+            < c ack 0001 2.05 t=01 Observe=9437184
+            > d con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 4 d get /a/path/that/pays/for/it Observe=0
+            ! observe 4 2.05
+              no
+            < d ack 0001 4.01 t=01 Echo=d09145b52a5b2bf9
+            > c con 0002 t=01 get /a/path/that/pays/for/it observe=1
+            ? ended 3 Deregistered
+            ? 5 c get /a/path/that/pays/for/it Observe=1
+            ! respond 5 2.05
+            < c ack 0002 2.05 t=01
+            > d con 0001 t=01 get /a/path/that/pays/for/it observe=0
+            ? 6 d get /a/path/that/pays/for/it Observe=0
+            ! observe 6 2.05
+            < d ack 0001 2.05 t=01 Observe=9437184
+        "#]],
+    );
+}
+
 //= RFC7252 11.3
 //= RFC9175 2.4
 #[test]
@@ -564,7 +723,7 @@ fn who_has_shown_nothing_has_to_acknowledge_the_first_notification() {
             ! notify 2 2.05 payload=second
               no
             ! counts
-              Counts { malformed: 0, copies: 0, overload: 0, retransmits: 4, unanswered: 1, overtaken: 0, unproven: 0, evicted: 0 }
+              Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 4, unanswered: 1, overtaken: 0, unproven: 0, evicted: 0 }
         "#]],
     );
 }
@@ -602,80 +761,7 @@ fn who_may_not_be_sent_it_again_is_pinged_and_then_may() {
             ! notify 1 2.05 payload=y*500
             < a non 5b1f 2.05 t=01 Observe=9519104 "yyyy".. 500 bytes
             ! counts
-              Counts { malformed: 0, copies: 0, overload: 0, retransmits: 1, unanswered: 0, overtaken: 0, unproven: 1, evicted: 0 }
+              Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 1, unanswered: 0, overtaken: 0, unproven: 1, evicted: 0 }
         "#]],
     );
-}
-
-fn get(id: u16, observe: u32) -> Bytes {
-    let options = Options::NONE.with_uint(OptionNumber::OBSERVE, observe).with(OptionNumber::URI_PATH, b"x");
-    let request = Request { method: Code::GET, options, payload: Bytes::new() };
-    let token = Token::new(b"t").unwrap();
-    let mut out = BytesMut::new();
-    encode(&Message::Request { id: MessageId(id), is_confirmable: true, token, request }, &mut out);
-    out.freeze()
-}
-
-/// The Observe option of what is sent, and how many bytes it has.
-fn said(endpoint: &mut Endpoint<u8>) -> Option<(u32, usize)> {
-    std::iter::from_fn(|| endpoint.poll_output()).find_map(|output| {
-        let Output::Send { datagram, .. } = output else { return None };
-        let Ok(Message::Response { response, .. }) = decode(&datagram) else { return None };
-        let bytes = response.options.values(OptionNumber::OBSERVE).next()?.len();
-        Some((response.options.uint(OptionNumber::OBSERVE)?, bytes))
-    })
-}
-
-fn register(endpoint: &mut Endpoint<u8>, id: u16, now: Instant) -> (Observer<u8>, (u32, usize)) {
-    endpoint.handle_datagram(7, &get(id, 0), now);
-    let ticket = std::iter::from_fn(|| endpoint.poll_output()).find_map(|output| match output {
-        Output::Request { ticket, .. } => Some(ticket),
-        Output::Send { .. } | Output::Begin { .. } | Output::Refresh(_) | Output::Ended(..) => None,
-    });
-    let observer = endpoint.observe(ticket.unwrap(), Response::of(Code::CONTENT), now).unwrap();
-    (observer, said(endpoint).unwrap())
-}
-
-/// RFC 7641 3.4, as a client applies it.
-fn is_newer(new: (u32, Duration), old: (u32, Duration)) -> bool {
-    let ((v2, t2), (v1, t1)) = (new, old);
-    (v1 < v2 && v2 - v1 < 1 << 23) || (v1 > v2 && v1 - v2 > 1 << 23) || t2 > t1 + Duration::from_secs(128)
-}
-
-proptest! {
-    /// However long it takes from one to the next, and though the server starts anew between them.
-    //= RFC7641 3.4, 4.4
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "any instant will do, and there is no other way to have one")]
-    fn each_number_is_newer_than_the_one_before(
-        wall in 0_u64..4_000_000_000,
-        steps in proptest::collection::vec((0_u64..3, 0_u64..2_000_000_000, any::<bool>(), any::<bool>()), 1..60),
-    ) {
-        let begun = Instant::now();
-        let wall = Duration::from_secs(wall);
-        let endpoint = |age: Duration| Endpoint::new(proven(), [7; 16], wall + age, begun + age);
-        let mut age = Duration::ZERO;
-        let mut server = endpoint(age);
-        let (mut observer, mut last) = { let (observer, said) = register(&mut server, 0, begun); (observer, (said.0, age)) };
-        for (id, (kind, span, restarts, registers)) in (1_u16..).zip(steps) {
-            // Nothing, microseconds, or seconds and minutes.
-            age += Duration::from_nanos(match kind { 0 => 0, 1 => span / 1_000, _ => span * 300 });
-            if restarts {
-                // Nobody starts within what a notification takes.
-                age += Duration::from_millis(1);
-                server = endpoint(age);
-            }
-            let (number, bytes) = if restarts || registers {
-                let (new, said) = register(&mut server, id, begun + age);
-                observer = new;
-                said
-            } else {
-                prop_assert!(server.notify(&observer, Response::of(Code::CONTENT), begun + age));
-                said(&mut server).unwrap()
-            };
-            prop_assert!(bytes <= 3);
-            prop_assert!(is_newer((number, age), last), "{number} at {age:?} after {last:?}");
-            last = (number, age);
-        }
-    }
 }

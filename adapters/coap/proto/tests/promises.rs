@@ -451,6 +451,8 @@ proptest! {
             observations_max: 3,
             observations_per_peer_max: 2,
             bodies_bytes_max: 64,
+            notifications_unacknowledged_max: 3,
+            observations_unproven_max: 2,
             snapshots_bytes_max: 5_000,
             ping_period: Duration::from_secs(3_600),
             ..Limits::default()

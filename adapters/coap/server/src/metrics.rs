@@ -29,7 +29,7 @@ impl Metrics {
     pub(crate) fn registered(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("coap_datagrams", "Datagrams of CoAP", metrics.datagrams.clone());
-        let help = "What happened to messages of CoAP: malformed, copies, overload, retransmits, unanswered, overtaken, unproven, evicted";
+        let help = "What happened to messages of CoAP: malformed, copies, overload, limited, retransmits, unanswered, overtaken, unproven, evicted";
         registry.register("coap_events", help, metrics.events.clone());
         registry.register("coap_observations", "Observations", metrics.observations.clone());
         registry.register("coap_peers", "Peers that something is known of", metrics.peers.clone());
@@ -51,6 +51,7 @@ impl Metrics {
             ("malformed", counts.malformed - was.malformed),
             ("copies", counts.copies - was.copies),
             ("overload", counts.overload - was.overload),
+            ("limited", counts.limited - was.limited),
             ("retransmits", counts.retransmits - was.retransmits),
             ("unanswered", counts.unanswered - was.unanswered),
             ("overtaken", counts.overtaken - was.overtaken),

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use tidegate_coap_proto::{
-    Carried, Code, Endpoint, Held, Limits, Message, MessageId, Observer, Output, Response, Ticket, decode,
+    Carried, Code, Endpoint, Held, Limits, Message, MessageId, Observer, OptionNumber, Output, Response, Ticket, decode,
 };
 
 const PEERS: usize = 3;
+const UNACKNOWLEDGED_MAX: usize = 3;
 
 /// An endpoint with what a driver has around it.
 struct Stage {
@@ -20,8 +21,11 @@ struct Stage {
     observers: Vec<Observer<usize>>,
     /// Bytes from each peer, and to it.
     bytes: [(usize, usize); PEERS],
-    last: [Option<MessageId>; PEERS],
+    /// What was sent to each peer that it may acknowledge.
+    awaited: [Vec<MessageId>; PEERS],
     is_shown: [bool; PEERS],
+    /// Notifications to each peer that nothing was acknowledged since.
+    notified: [usize; PEERS],
 }
 
 impl Stage {
@@ -33,9 +37,16 @@ impl Stage {
                     self.bytes[peer].1 += datagram.len();
                     let (from, to) = self.bytes[peer];
                     assert!(self.is_shown[peer] || to <= 3 * from, "{to} bytes for {from}");
-                    let is_ping = matches!(message, Message::Ping(_));
-                    if is_ping || matches!(message, Message::Response { carried: Carried::Confirmable, .. }) {
-                        self.last[peer] = Some(message.id());
+                    match message {
+                        Message::Ping(id) | Message::Response { id, carried: Carried::Confirmable, .. } => {
+                            self.awaited[peer].push(id);
+                        }
+                        Message::Response { carried: Carried::NonConfirmable, response, .. }
+                            if response.options.first(OptionNumber::OBSERVE).is_some() =>
+                        {
+                            self.notified[peer] += 1;
+                        }
+                        _ => {}
                     }
                 }
                 Output::Request { ticket, .. } | Output::Begin { ticket, .. } => self.tickets.push(ticket),
@@ -50,7 +61,17 @@ impl Stage {
 
     fn hear(&mut self, peer: usize, datagram: &[u8]) {
         self.bytes[peer].0 += datagram.len();
-        self.server.handle_datagram(peer, &Bytes::copy_from_slice(datagram), self.now);
+        let datagram = Bytes::copy_from_slice(datagram);
+        match decode(&datagram) {
+            Ok(Message::Acknowledgement(id) | Message::Reset(id) | Message::Response { id, .. })
+                if self.awaited[peer].contains(&id) =>
+            {
+                self.is_shown[peer] = true;
+                self.notified[peer] = 0;
+            }
+            _ => {}
+        }
+        self.server.handle_datagram(peer, &datagram, self.now);
     }
 
     fn response(byte: u8, bytes: u8) -> Response {
@@ -96,6 +117,8 @@ fuzz_target!(|bytes: &[u8]| {
         observations_max: 3,
         bodies_bytes_max: 256,
         snapshots_bytes_max: 5_000,
+        notifications_unacknowledged_max: UNACKNOWLEDGED_MAX,
+        observations_unproven_max: 2,
         ping_period: Duration::from_secs(3_600),
         ..Limits::default()
     };
@@ -106,8 +129,9 @@ fuzz_target!(|bytes: &[u8]| {
         tickets: Vec::new(),
         observers: Vec::new(),
         bytes: [(0, 0); PEERS],
-        last: [None; PEERS],
+        awaited: [const { Vec::new() }; PEERS],
         is_shown: [false; PEERS],
+        notified: [0; PEERS],
     };
     let mut rest = bytes;
     while let [what, argument, tail @ ..] = rest {
@@ -119,7 +143,13 @@ fuzz_target!(|bytes: &[u8]| {
                 rest = tail;
                 stage.hear(peer, datagram);
             }
-            3 => stage.answer(what / 8, *argument),
+            3 => {
+                // The answer to a registration looks like a notification.
+                let notified = stage.notified;
+                stage.answer(what / 8, *argument);
+                stage.poll();
+                stage.notified = notified;
+            }
             4 => {
                 if let Some(at) = usize::from(*argument).checked_rem(stage.observers.len()) {
                     let observer = stage.observers[at].clone();
@@ -127,8 +157,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
             5 => {
-                if let Some(id) = stage.last[peer] {
-                    stage.is_shown[peer] = true;
+                if let Some(id) = stage.awaited[peer].last() {
                     let [high, low] = id.0.to_be_bytes();
                     // An acknowledgement or a reset.
                     stage.hear(peer, &[if what / 8 == 0 { 0x60 } else { 0x70 }, 0, high, low]);
@@ -139,8 +168,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
         if what % 8 == 7 {
             stage.observers.retain(|observer| *observer.peer() != peer);
+            stage.notified[peer] = 0;
         }
         stage.poll();
+        assert!(stage.notified.iter().all(|count| *count <= 2 * UNACKNOWLEDGED_MAX), "{:?}", stage.notified);
         let held = stage.server.held();
         assert!(held.peers <= 2 && held.exchanges <= 6 && held.observations <= 3, "{held:?}");
         assert!(held.bodies_bytes <= 256 && held.snapshots_bytes <= 5_000, "{held:?}");

@@ -106,9 +106,7 @@ impl Peer {
         let exponent = match (exponent, wanted.unproven) {
             (Some(exponent), _) => exponent,
             (None, Unproven::Challenge) => {
-                scope.shared.counts.unproven += 1;
-                let options = Options::NONE.with(OptionNumber::ECHO, &scope.echo());
-                return shortened(Response { options, ..Response::of(Code::UNAUTHORIZED) }, token, bytes_max);
+                return shortened(challenge(scope), token, bytes_max);
             }
             (None, Unproven::Shorten) => return shortened(response, token, bytes_max),
             // It is not sent.
@@ -131,6 +129,14 @@ impl Peer {
         }
         Response { options, payload: whole.payload.slice(offset..end), ..whole }
     }
+}
+
+/// What is said to one that is to show where it is first.
+//= RFC9175 2.3, 2.4
+pub(super) fn challenge<A: Address>(scope: &mut Scope<'_, A>) -> Response {
+    scope.shared.counts.unproven += 1;
+    let options = Options::NONE.with(OptionNumber::ECHO, &scope.echo());
+    Response { options, ..Response::of(Code::UNAUTHORIZED) }
 }
 
 /// With a name for the representation, the same wherever it is made.

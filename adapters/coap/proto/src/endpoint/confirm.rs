@@ -145,6 +145,11 @@ impl Peer {
         self.pump(scope);
     }
 
+    /// Whether a message is out that had to be sent again.
+    pub(super) fn is_silent(&self) -> bool {
+        self.confirmables.iter().any(|message| matches!(message.flight, Flight::Out { attempts: 1.., .. }))
+    }
+
     /// Where the message is that was sent under this id.
     fn sent(&self, id: MessageId) -> Option<usize> {
         let is_it =
@@ -157,6 +162,7 @@ impl Peer {
         let Some(at) = self.sent(id) else { return self.trust.acknowledge_wrong() };
         let limits = scope.shared.limits;
         self.trust.acknowledge(limits.wrong_acknowledgements_max, scope.now + limits.exchange_lifetime);
+        self.unacknowledged = 0;
         if self.confirmables[at].id != id {
             // It has an older value, and is to have the newer one too.
             return;

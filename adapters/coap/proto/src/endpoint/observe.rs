@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::limits::Limits;
 use crate::message::{Carried, Message, MessageId, Response, Token};
 use crate::option::{Block, OptionNumber};
 
-use super::answer::{Unproven, Wanted};
+use super::answer::{Unproven, Wanted, challenge};
 use super::confirm::Of;
 use super::peer::Peer;
 use super::{Address, Ending, Observer, Output, Scope, Shared, bytes_of};
@@ -33,20 +34,50 @@ pub(super) struct Observation {
     ping_at: Instant,
     /// When one is to be asked for, and again where none comes.
     ask_at: Instant,
-    /// Whether one is not acknowledged yet, or waits for its turn.
-    is_confirming: bool,
+    awaits: Awaits,
     /// What is said after that, or by it.
-    waiting: Option<Response>,
+    waiting: Option<Waiting>,
     /// Size of the blocks that the client wants.
     block: Option<Block>,
     /// Names what is observed, for the blocks that are fetched afterward.
     key: u64,
 }
 
+/// What an observation waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    Nothing,
+    /// That a notification is acknowledged, or has its turn: nothing is said before.
+    Acknowledgement,
+    /// The same of one that finds out whether any of those before it arrived: others follow it for a while.
+    Probe,
+}
+
+/// What an observation has to say next.
+#[derive(Debug)]
+struct Waiting {
+    response: Response,
+    /// Whether it was said, but not so that anybody acknowledges it.
+    is_said: bool,
+}
+
+/// How a peer may be told of anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// As it comes.
+    Free,
+    /// So that it is to be acknowledged.
+    Probe,
+    /// As it comes, behind what is to be acknowledged.
+    Follow,
+    /// Not before that is acknowledged.
+    Hold,
+}
+
 impl Observation {
     /// When news is to be asked for.
     pub(super) fn at(&self) -> Option<Instant> {
-        (!self.is_confirming).then_some(self.ask_at)
+        (self.awaits == Awaits::Nothing).then_some(self.ask_at)
     }
 }
 
@@ -98,7 +129,10 @@ impl Peer {
         let limits = scope.shared.limits;
         let has_room = scope.shared.held.observations < limits.observations_max
             && self.observations.len() < limits.observations_per_peer_max;
-        if !asked.registers() || !response.code.is_success() || !has_room {
+        let may_be = asked.registers() && response.code.is_success() && has_room;
+        let is_challenged = may_be && self.has_to_show(scope);
+        if !may_be || is_challenged {
+            let response = if is_challenged { challenge(scope) } else { response };
             let response = self.shape(&asked, response, None, scope);
             self.say(at, &asked, response, scope);
             return None;
@@ -116,7 +150,7 @@ impl Peer {
                 sequence,
                 ping_at: scope.now + limits.ping_period,
                 ask_at: scope.now + limits.ping_period,
-                is_confirming: false,
+                awaits: Awaits::Nothing,
                 waiting: None,
                 block: asked.options.block2(),
                 key: scope.key(asked.method, &asked.options),
@@ -127,30 +161,84 @@ impl Peer {
         self.observations.last().filter(|_| is_accepted).map(|observation| (observation.token, observation.serial))
     }
 
+    /// Whether it has to show where it is, since too many that observe have not.
+    //= RFC9175 2.4
+    fn has_to_show<A: Address>(&self, scope: &Scope<'_, A>) -> bool {
+        let Limits { amplification_max, observations_unproven_max, .. } = scope.shared.limits;
+        let of_others = scope.shared.unproven - self.unproven;
+        !self.trust.is_shown(amplification_max) && of_others + self.observations.len() >= observations_unproven_max
+    }
+
     fn observation(&mut self, serial: u64) -> Option<&mut Observation> {
         self.observations.iter_mut().find(|observation| observation.serial == serial)
     }
 
     //= RFC7641 4.2, 4.5
     pub(super) fn notify<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) -> bool {
-        let is_shown = self.trust.is_shown(scope.shared.limits.amplification_max);
+        let limits = scope.shared.limits;
+        let is_shown = self.trust.is_shown(limits.amplification_max);
+        let pace = self.pace(limits.notifications_unacknowledged_max);
         let Some(observation) = self.observation(serial) else { return false };
         if !response.code.is_success() {
             self.conclude(serial, response, scope);
-        } else if observation.is_confirming {
+            return true;
+        }
+        let is_due = scope.now >= observation.ping_at || !is_shown;
+        match (observation.awaits, pace) {
             //= RFC7641 4.5.2
             // One at a time, and of what waits only the newest is of interest.
-            let is_overtaken = observation.waiting.replace(response).is_some();
-            scope.shared.counts.overtaken += u64::from(is_overtaken);
-        } else if scope.now >= observation.ping_at || !is_shown {
-            observation.waiting = Some(response);
-            observation.is_confirming = true;
-            self.confirm(MessageId(0), Bytes::new(), Of::Observation(serial), scope);
-        } else if let Some((id, datagram)) = self.notification(serial, response, Carried::NonConfirmable, scope) {
-            self.remember(id, serial, scope);
-            self.send(datagram, scope);
+            (Awaits::Acknowledgement, _) | (Awaits::Probe, Pace::Hold) => {
+                let before = observation.waiting.replace(Waiting { response, is_said: false });
+                scope.shared.counts.overtaken += u64::from(before.is_some_and(|before| !before.is_said));
+            }
+            (Awaits::Nothing, Pace::Probe) if !is_due => self.tell_confirmable(serial, response, Awaits::Probe, scope),
+            (Awaits::Nothing, pace) if is_due || pace == Pace::Hold => {
+                self.tell_confirmable(serial, response, Awaits::Acknowledgement, scope);
+            }
+            (awaits, _) => {
+                // Should it have to be said again, then by the newest.
+                observation.waiting =
+                    (awaits == Awaits::Probe).then(|| Waiting { response: response.clone(), is_said: true });
+                self.tell_once(serial, response, scope);
+            }
         }
         true
+    }
+
+    //= RFC7641 4.5.1
+    fn pace(&self, unacknowledged_max: usize) -> Pace {
+        if self.unacknowledged < unacknowledged_max {
+            Pace::Free
+        } else if self.confirmables.is_empty() {
+            Pace::Probe
+        } else if self.unacknowledged < unacknowledged_max.saturating_mul(2) && !self.is_silent() {
+            Pace::Follow
+        } else {
+            Pace::Hold
+        }
+    }
+
+    /// Says it so that it is to be acknowledged, when it is its turn.
+    fn tell_confirmable<A: Address>(
+        &mut self,
+        serial: u64,
+        response: Response,
+        awaits: Awaits,
+        scope: &mut Scope<'_, A>,
+    ) {
+        let Some(observation) = self.observation(serial) else { return };
+        observation.waiting = Some(Waiting { response, is_said: false });
+        observation.awaits = awaits;
+        self.confirm(MessageId(0), Bytes::new(), Of::Observation(serial), scope);
+    }
+
+    /// Says it once.
+    fn tell_once<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) {
+        if let Some((id, datagram)) = self.notification(serial, response, Carried::NonConfirmable, scope) {
+            self.remember(id, serial, scope);
+            self.unacknowledged += 1;
+            self.send(datagram, scope);
+        }
     }
 
     /// The last word of an observation, without the option: nothing comes after it.
@@ -205,7 +293,7 @@ impl Peer {
         serial: u64,
         scope: &mut Scope<'_, A>,
     ) -> Option<(MessageId, Bytes)> {
-        let response = self.observation(serial)?.waiting.take()?;
+        let Waiting { response, .. } = self.observation(serial)?.waiting.take()?;
         self.notification(serial, response, Carried::Confirmable, scope)
     }
 
@@ -223,11 +311,11 @@ impl Peer {
     pub(super) fn confirmed<A: Address>(&mut self, serial: u64, scope: &mut Scope<'_, A>) {
         let ping_at = scope.now + scope.shared.limits.ping_period;
         let Some(observation) = self.observation(serial) else { return };
-        observation.is_confirming = false;
+        observation.awaits = Awaits::Nothing;
         observation.ping_at = ping_at;
         observation.ask_at = ping_at;
-        if let Some(waiting) = observation.waiting.take() {
-            self.notify(serial, waiting, scope);
+        if let Some(Waiting { response, is_said: false }) = observation.waiting.take() {
+            self.notify(serial, response, scope);
         }
     }
 

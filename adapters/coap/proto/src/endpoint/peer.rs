@@ -26,8 +26,12 @@ pub(super) struct Peer {
     pub(super) asked: usize,
     pub(super) confirmables: VecDeque<Confirmable>,
     pub(super) observations: Vec<Observation>,
+    /// As many of them as are counted as those of one that has not shown where it is.
+    pub(super) unproven: usize,
     /// Which notification was of which observation, the newest last.
     pub(super) notified: VecDeque<(MessageId, u64)>,
+    /// Non-confirmable notifications since it acknowledged anything.
+    pub(super) unacknowledged: usize,
     /// Most have none.
     pub(super) bodies: Option<Box<Bodies>>,
     pub(super) trust: Trust,
@@ -42,7 +46,9 @@ impl Peer {
             asked: 0,
             confirmables: VecDeque::new(),
             observations: Vec::new(),
+            unproven: 0,
             notified: VecDeque::new(),
+            unacknowledged: 0,
             bodies: None,
             trust: Trust::default(),
         }
@@ -61,9 +67,14 @@ impl Peer {
         id
     }
 
+    /// Whether nothing is said to it but what it asks for.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.asked == 0 && self.confirmables.is_empty() && self.observations.is_empty()
+    }
+
     /// Whether nothing but copies can come of it.
     pub(super) fn is_idle(&self) -> bool {
-        self.asked == 0 && self.confirmables.is_empty() && self.observations.is_empty() && self.bodies.is_none()
+        self.is_at_rest() && self.bodies.is_none()
     }
 
     /// Whether nothing has to be known of it: what was refused would be again.
@@ -76,12 +87,22 @@ impl Peer {
         shared.held.requests -= self.asked;
         shared.held.exchanges -= self.exchanges.len();
         shared.held.observations -= self.observations.len();
+        shared.unproven -= self.unproven;
         if let Some(mut bodies) = self.bodies.take() {
             bodies.release(&mut shared.held);
         }
         self.asked = 0;
+        self.unproven = 0;
         self.exchanges.clear();
         self.observations.clear();
+    }
+
+    /// Counts its observations as long as it has not shown where it is.
+    pub(super) fn count_unproven<A>(&mut self, shared: &mut Shared<A>) {
+        let is_shown = self.trust.is_shown(shared.limits.amplification_max);
+        let unproven = if is_shown { 0 } else { self.observations.len() };
+        shared.unproven = shared.unproven + unproven - self.unproven;
+        self.unproven = unproven;
     }
 
     /// When something is due, at the earliest.
