@@ -1,9 +1,11 @@
-//! A device that speaks CoAP over UDP: publishes over one socket, and observes over one each.
+//! A device that speaks CoAP over UDP, in the clear or under DTLS: publishes over one socket, and observes over one each.
 //!
 //! What is newest is all that CoAP promises of what is observed: a notification may take the place of older ones that did
 //! not arrive, and what holds may come again.
 
+mod dtls;
 mod line;
+mod link;
 mod observation;
 mod wire;
 
@@ -17,8 +19,9 @@ use tokio::sync::Mutex;
 use crate::address::host_and_port;
 use crate::error::ClientError;
 use crate::http::PUBLISH_MAX;
-use crate::{Address, Publication, QoS};
+use crate::{Address, Credential, Publication, QoS};
 
+use dtls::DtlsConfig;
 use line::Line;
 use wire::{Block, Body, Target, content_format, is_success, refusal};
 
@@ -27,24 +30,46 @@ pub(crate) use observation::CoapSubscription;
 /// Where a server listens, if its URL does not say.
 //= RFC7252 6.1
 const PORT: u16 = 5683;
+/// The same under DTLS.
+//= RFC7252 6.2
+const PORT_DTLS: u16 = 5684;
 
-/// A device with its key. Not `Debug`: it holds the key.
+/// A device with its credential. Not `Debug`: it holds the key.
 #[derive(Clone)]
 pub(crate) struct CoapClient {
     host: Arc<str>,
     port: u16,
-    key: Arc<str>,
+    /// What requests say, unless DTLS has said it.
+    key: Option<Arc<str>>,
+    dtls: Option<DtlsConfig>,
     /// One message goes at a time, and the next when it is answered.
     publisher: Arc<Mutex<Option<Line>>>,
 }
 
 impl CoapClient {
     /// Of `address`, which is HOST or HOST:PORT.
-    pub(crate) fn new(address: &str, key: &str) -> Result<Self, ClientError> {
+    pub(crate) fn new(address: &str, credential: &Credential) -> Result<Self, ClientError> {
         let (host, port) = host_and_port(address.trim_end_matches('/'), PORT)
             .ok_or(ClientError::Setup("the URL must be coap://HOST[:PORT]"))?;
+        Self::of(host, port, credential.key.as_deref(), None)
+    }
+
+    /// The same under DTLS.
+    pub(crate) fn over_dtls(
+        address: &str,
+        credential: &Credential,
+        ca_pem: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
+        let (host, port) = host_and_port(address.trim_end_matches('/'), PORT_DTLS)
+            .ok_or(ClientError::Setup("the URL must be coaps://HOST[:PORT]"))?;
+        let dtls = DtlsConfig::new(host.trim_start_matches('[').trim_end_matches(']'), credential, ca_pem)?;
+        let key = credential.key.as_deref().filter(|_| credential.identity.is_some());
+        Self::of(host, port, key, Some(dtls))
+    }
+
+    fn of(host: &str, port: u16, key: Option<&str>, dtls: Option<DtlsConfig>) -> Result<Self, ClientError> {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let client = Self { host: host.into(), port, key: key.into(), publisher: Arc::default() };
+        let client = Self { host: host.into(), port, key: key.map(Into::into), dtls, publisher: Arc::default() };
         // A key that cannot be said is told at once.
         client.target(&Address::new("", "")).map(|_| client)
     }
@@ -52,11 +77,11 @@ impl CoapClient {
     //= RFC7252 6.4
     fn target(&self, address: &Address) -> Result<Target, ClientError> {
         let is_name = self.host.parse::<IpAddr>().is_err();
-        Target::new(is_name.then_some(&*self.host), address, &self.key)
+        Target::new(is_name.then_some(&*self.host), address, self.key.as_deref())
     }
 
     async fn open(&self, operation: &'static str) -> Result<Line, ClientError> {
-        Line::open(&self.host, self.port, operation).await
+        Line::open(&self.host, self.port, self.dtls.as_ref(), operation).await
     }
 
     pub(crate) async fn publish(&self, address: &Address, publication: Publication) -> Result<(), ClientError> {
@@ -165,10 +190,14 @@ mod tests {
 
     #[test]
     fn a_url_has_a_host_and_maybe_a_port() {
+        let credential = Credential::of_key("lab.sensor", "key");
         let check = |address: &str, expected: Option<(&str, u16)>| {
-            let client = CoapClient::new(address, "key").ok();
+            let client = CoapClient::new(address, &credential).ok();
             let found = client.as_ref().map(|client| (&*client.host, client.port));
             assert_eq!(found, expected, "{address}");
+            let client = CoapClient::over_dtls(address, &credential, None).ok();
+            let found = client.as_ref().map(|client| (&*client.host, client.port));
+            assert_eq!(found, expected.map(|(host, port)| (host, if port == 5683 { 5684 } else { port })), "{address}");
         };
         check("Gate.test", Some(("gate.test", 5683)));
         check("127.0.0.1:1/", Some(("127.0.0.1", 1)));

@@ -45,6 +45,9 @@ pub enum Status {
     Closed(u16),
     /// A code of CoAP as a message carries it, three bits of class and five of detail: 0x83 is 4.03.
     Coap(u8),
+    /// The alert that ended a handshake of DTLS, by its number; none where the server has just fallen silent, as most do
+    /// when the other's key is not theirs.
+    Dtls(Option<u8>),
 }
 
 impl fmt::Display for Status {
@@ -55,6 +58,8 @@ impl fmt::Display for Status {
             Self::Closed(code) => write!(f, "close code {code}"),
             //= RFC7252 3
             Self::Coap(code) => write!(f, "{}.{:02}", code >> 5, code & 0x1f),
+            Self::Dtls(Some(alert)) => write!(f, "DTLS alert {alert}"),
+            Self::Dtls(None) => f.write_str("silence"),
         }
     }
 }
@@ -72,5 +77,7 @@ mod tests {
         check(Status::Coap(0x83), "4.03");
         check(Status::Coap(0x9d), "4.29");
         check(Status::Coap(0xa3), "5.03");
+        check(Status::Dtls(Some(115)), "DTLS alert 115");
+        check(Status::Dtls(None), "silence");
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Identity as TlsIdentity, RequestBuilder, Response};
 
 use crate::error::{ClientError, Status};
 use crate::event::{Event, EventParser};
-use crate::{Address, Publication, QoS};
+use crate::{Address, Credential, Publication, QoS};
 
 /// How long a connection may take to come about: behind a Service, the next try may lead to a pod that lives.
 const CONNECT_MAX: Duration = Duration::from_secs(4);
@@ -24,46 +24,53 @@ pub(crate) struct HttpClient {
     client: Client,
     url: String,
     thing: String,
-    key: String,
+    key: Option<String>,
 }
 
 impl HttpClient {
-    pub(crate) fn new(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
-        Self::build(Client::builder(), url, thing, key, ca_pem)
+    pub(crate) fn new(url: &str, credential: &Credential, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        Self::build(Client::builder(), url, credential, ca_pem)
     }
 
     /// One whose connections can become another protocol's.
-    pub(crate) fn for_upgrades(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
-        Self::build(Client::builder().http1_only(), url, thing, key, ca_pem)
+    pub(crate) fn for_upgrades(url: &str, credential: &Credential, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        Self::build(Client::builder().http1_only(), url, credential, ca_pem)
     }
 
     fn build(
         builder: ClientBuilder,
         url: &str,
-        thing: &str,
-        key: &str,
+        credential: &Credential,
         ca_pem: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
+        const NO_TLS: ClientError = ClientError::Setup("no TLS with these certificates");
         let roots = match ca_pem {
             Some(pem) => Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Setup("the CA is not PEM"))?,
             None => Vec::new(),
         };
         let mut builder = builder.connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).no_proxy();
+        if let Some(identity) = &credential.identity {
+            builder = builder.identity(TlsIdentity::from_pem(identity.pem()).map_err(|_| NO_TLS)?);
+        }
         // A plain connection asks nothing of any CA, and a machine without one should not stand in its way.
         if ca_pem.is_some() || url.starts_with("http://") {
             builder = builder.tls_certs_only(roots);
         }
-        let client = builder.build().map_err(|_| ClientError::Setup("no TLS with these certificates"))?;
+        let client = builder.build().map_err(|_| NO_TLS)?;
         let url = url.trim_end_matches('/').to_owned();
         if url.contains(['?', '#']) || client.get(&url).build().is_err() {
             return Err(ClientError::Setup("the URL must be SCHEME://HOST[:PORT][/PREFIX]"));
         }
-        Ok(Self { client, url, thing: thing.to_owned(), key: key.to_owned() })
+        Ok(Self { client, url, thing: credential.thing.clone(), key: credential.key.clone() })
     }
 
     /// The URL of `path`, which is percent-encoded already, with the credential.
     pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url)).basic_auth(&self.thing, Some(&self.key))
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.basic_auth(&self.thing, Some(key)),
+            None => request,
+        }
     }
 
     pub(crate) async fn publish(&self, address: &Address, publication: Publication) -> Result<(), ClientError> {

@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod http;
 mod mqtt;
+mod tls;
 mod ws;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 pub use address::Address;
 pub use error::{ClientError, Status};
 pub use event::{Event, EventParser, MalformedEvent};
+pub use tls::Identity;
 
 use coap::{CoapClient, CoapSubscription};
 use http::{HttpClient, HttpSubscription};
@@ -68,7 +70,27 @@ impl Publication {
     }
 }
 
-/// A device with its key, on the face that its URL names. Not `Debug`: it holds the key.
+/// What a device shows of itself. Not `Debug`: it holds the key.
+#[derive(Clone, Default)]
+pub struct Credential {
+    /// The Thing, `<namespace>.<name>` or an alias. MQTT and CoAP over DTLS need it with a key; elsewhere the key alone says
+    /// who where it is empty, and over plain CoAP always.
+    pub thing: String,
+    /// The Thing's key; none is needed with an identity, and one is shown all the same.
+    pub key: Option<String>,
+    /// What is shown over TLS and DTLS to a server that asks for a certificate. Without TLS it says nothing.
+    pub identity: Option<Identity>,
+}
+
+impl Credential {
+    /// Of a Thing and its key.
+    #[must_use]
+    pub fn of_key(thing: &str, key: &str) -> Self {
+        Self { thing: thing.to_owned(), key: Some(key.to_owned()), identity: None }
+    }
+}
+
+/// A device with its credential, on the face that its URL names. Not `Debug`: it holds the key.
 #[derive(Clone)]
 pub struct Client(Face);
 
@@ -81,27 +103,35 @@ enum Face {
 }
 
 impl Client {
-    /// A device that shows `key` as the Thing `thing` (empty, over HTTP and WebSocket: the key alone says who; over CoAP it
-    /// does whatever this says) to the server at `url`, of `http`, `https`, `ws`, `wss`, `mqtt`, `mqtts` or `coap`; `ca_pem`
-    /// is the CA that signed the server's certificate, the machine's own CAs where absent.
+    /// A device that shows `key` as the Thing `thing` to the server at `url`; see [`Client::with_credential`].
     ///
     /// # Errors
     /// [`ClientError::Setup`].
     pub fn new(url: &str, thing: &str, key: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
-        match url.split_once("://") {
-            Some(("http" | "https", _)) => Ok(Self(Face::Http(HttpClient::new(url, thing, key, ca_pem)?))),
-            Some((scheme @ ("mqtt" | "mqtts"), address)) => {
-                Ok(Self(Face::Mqtt(MqttClient::new(address, scheme == "mqtts", thing, key, ca_pem)?)))
-            }
-            Some((scheme @ ("ws" | "wss"), address)) => {
-                Ok(Self(Face::Ws(WsClient::new(address, scheme == "wss", thing, key, ca_pem)?)))
-            }
-            Some(("coap", address)) => Ok(Self(Face::Coap(CoapClient::new(address, key)?))),
-            Some(("coaps", _)) => Err(ClientError::Setup(
-                "CoAP over DTLS, coaps://, is not spoken yet: use coap://, https://, wss:// or mqtts://",
-            )),
+        Self::with_credential(url, &Credential::of_key(thing, key), ca_pem)
+    }
+
+    /// A device that shows `credential` to the server at `url`, of `http`, `https`, `ws`, `wss`, `mqtt`, `mqtts`, `coap` or
+    /// `coaps`; `ca_pem` is the CA that signed the server's certificate, the machine's own CAs where absent.
+    ///
+    /// Over `coaps` the key is the one that both ends share, unless there is an identity: then both show certificates.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn with_credential(url: &str, credential: &Credential, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        let (scheme, address) = url.split_once("://").unwrap_or_default();
+        let shows_identity = credential.identity.is_some() && matches!(scheme, "https" | "wss" | "mqtts" | "coaps");
+        if credential.key.is_none() && !shows_identity {
+            return Err(ClientError::Setup("a key is needed, or a certificate where TLS is spoken"));
+        }
+        match scheme {
+            "http" | "https" => Ok(Self(Face::Http(HttpClient::new(url, credential, ca_pem)?))),
+            "mqtt" | "mqtts" => Ok(Self(Face::Mqtt(MqttClient::new(address, scheme == "mqtts", credential, ca_pem)?))),
+            "ws" | "wss" => Ok(Self(Face::Ws(WsClient::new(address, scheme == "wss", credential, ca_pem)?))),
+            "coap" => Ok(Self(Face::Coap(CoapClient::new(address, credential)?))),
+            "coaps" => Ok(Self(Face::Coap(CoapClient::over_dtls(address, credential, ca_pem)?))),
             _ => Err(ClientError::Setup(
-                "the URL must begin with http://, https://, ws://, wss://, mqtt://, mqtts:// or coap://",
+                "the URL must begin with http://, https://, ws://, wss://, mqtt://, mqtts://, coap:// or coaps://",
             )),
         }
     }

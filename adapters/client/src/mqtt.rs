@@ -9,15 +9,14 @@ use rumqttc::Transport;
 use rumqttc::v5::mqttbytes::QoS as Level;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, PubRecReason, Publish, PublishProperties, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event as LoopEvent, EventLoop, MqttOptions, StateError};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::sync::oneshot;
 
 use crate::address::host_and_port;
 use crate::error::{ClientError, Status};
 use crate::event::Event;
-use crate::{Address, Publication, QoS};
+use crate::tls::{Identity, roots};
+use crate::{Address, Credential, Publication, QoS};
 
 /// Where a server listens, if its URL does not say.
 const PORT: u16 = 1883;
@@ -50,11 +49,11 @@ impl MqttClient {
     pub(crate) fn new(
         address: &str,
         is_tls: bool,
-        thing: &str,
-        key: &str,
+        credential: &Credential,
         ca_pem: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
-        if thing.is_empty() {
+        let Credential { thing, key, identity } = credential;
+        if thing.is_empty() && key.is_some() {
             return Err(ClientError::Setup(
                 "over MQTT the Thing has to be named: --thing <namespace>.<name>, or its alias",
             ));
@@ -65,12 +64,14 @@ impl MqttClient {
         // The library splits host and port at the last colon, and knows no brackets where it looks at a certificate.
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let mut options = MqttOptions::new("", host, port);
-        options.set_credentials(thing, key);
+        if let Some(key) = key {
+            options.set_credentials(thing, key);
+        }
         options.set_keep_alive(KEEP_ALIVE);
         options.set_connection_timeout(CONNECT_SECONDS_MAX);
         options.set_max_packet_size(Some(PACKET_BYTES_MAX));
         if is_tls {
-            options.set_transport(Transport::tls_with_config(tls(ca_pem)?.into()));
+            options.set_transport(Transport::tls_with_config(tls(ca_pem, identity.as_ref())?.into()));
         }
         Ok(Self { options: Arc::new(options), publisher: Arc::default() })
     }
@@ -268,22 +269,12 @@ fn event(publish: Publish) -> Event {
     }
 }
 
-fn tls(ca_pem: Option<&[u8]>) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    match ca_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let added = certificate.ok().and_then(|certificate| roots.add(certificate).ok());
-                added.ok_or(ClientError::Setup("the CA is not PEM"))?;
-            }
-        }
-        // One that cannot be read is no reason to do without the others.
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-    }
-    if roots.is_empty() {
-        return Err(ClientError::Setup("no TLS with these certificates"));
-    }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+fn tls(ca_pem: Option<&[u8]>, identity: Option<&Identity>) -> Result<ClientConfig, ClientError> {
+    let builder = ClientConfig::builder().with_root_certificates(roots(ca_pem)?);
+    let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
+    builder
+        .with_client_auth_cert(identity.chain().to_vec(), identity.key())
+        .map_err(|_| ClientError::Setup("no TLS with these certificates"))
 }
 
 const fn level(qos: QoS) -> Level {

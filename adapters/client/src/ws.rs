@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use crate::error::{ClientError, Status};
 use crate::event::Event;
 use crate::http::{HttpClient, PUBLISH_MAX};
-use crate::{Address, Publication};
+use crate::{Address, Credential, Publication};
 
 use frame::Frame;
 use socket::{Failure, Socket};
@@ -51,12 +51,11 @@ impl WsClient {
     pub(crate) fn new(
         address: &str,
         is_tls: bool,
-        thing: &str,
-        key: &str,
+        credential: &Credential,
         ca_pem: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
         let scheme = if is_tls { "https" } else { "http" };
-        let http = HttpClient::for_upgrades(&format!("{scheme}://{address}"), thing, key, ca_pem)?;
+        let http = HttpClient::for_upgrades(&format!("{scheme}://{address}"), credential, ca_pem)?;
         Ok(Self { http, publishers: Arc::default(), next: Arc::default() })
     }
 

@@ -7,12 +7,13 @@ mod options;
 
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
-use tidegate_client::{Address, Client, ClientError, Event, Publication, QoS, Subscription};
+use tidegate_client::{Address, Client, ClientError, Credential, Event, Identity, Publication, QoS, Subscription};
 
 use crate::options::{Command, Device, Output, Program};
 
@@ -99,20 +100,32 @@ async fn run(program: Program) -> Result<()> {
 }
 
 fn client(device: &Device) -> Result<Client> {
+    let identity = match (&device.cert, &device.cert_key) {
+        (Some(cert), Some(key)) => Some(Identity::from_pem(&file("--cert", cert)?, &file("--cert-key", key)?)?),
+        (_, _) => None,
+    };
     let key = match &device.key_file {
-        Some(path) if path.as_os_str() == "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
-        Some(path) => {
-            std::fs::read_to_string(path).with_context(|| Failure::usage(format!("--key-file {}", path.display())))?
+        Some(path) if path.as_os_str() == "-" => {
+            Some(std::io::read_to_string(std::io::stdin()).context("standard input")?)
         }
-        None => std::env::var("TIDEGATE_KEY")
-            .map_err(|_| anyhow!(Failure::usage("a key is needed: --key-file FILE, or TIDEGATE_KEY")))?,
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| Failure::usage(format!("--key-file {}", path.display())))?,
+        ),
+        None => std::env::var("TIDEGATE_KEY").ok(),
     };
-    let key = key.strip_suffix('\n').unwrap_or(&key);
-    let ca = match &device.ca {
-        Some(path) => Some(std::fs::read(path).with_context(|| Failure::usage(format!("--ca {}", path.display())))?),
-        None => None,
-    };
-    Ok(Client::new(&device.url(), &device.thing, key, ca.as_deref())?)
+    if key.is_none() && identity.is_none() {
+        return Err(anyhow!(Failure::usage(
+            "a key is needed: --key-file FILE, or TIDEGATE_KEY; or a certificate: --cert FILE and --cert-key FILE"
+        )));
+    }
+    let key = key.map(|key| key.strip_suffix('\n').map_or_else(|| key.clone(), str::to_owned));
+    let ca = device.ca.as_deref().map(|path| file("--ca", path)).transpose()?;
+    let credential = Credential { thing: device.thing.clone(), key, identity };
+    Ok(Client::with_credential(&device.url(), &credential, ca.as_deref())?)
+}
+
+fn file(option: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| Failure::usage(format!("{option} {}", path.display())))
 }
 
 fn address(device: &Device) -> Address {

@@ -75,7 +75,7 @@ pub(crate) enum Command {
 /// Which device, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Device {
-    /// The server, and how to speak to it: http, https, ws, wss, mqtt, mqtts or coap
+    /// The server, and how to speak to it: http, https, ws, wss, mqtt, mqtts, coap or coaps
     #[arg(long, env = "TIDEGATE_URL", default_value = "http://localhost:8080")]
     url: String,
     /// Speak MQTT, whatever the URL says: as --url mqtt://HOST:PORT, with the host of the URL where none is given
@@ -100,11 +100,23 @@ pub(crate) struct Device {
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
         group = "protocol")]
     coap: Option<String>,
+    /// The same over DTLS, where the key is the one that both ends share, or both show certificates: as --url
+    /// coaps://HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        group = "protocol")]
+    coaps: Option<String>,
     /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CA")]
     pub(crate) ca: Option<PathBuf>,
+    /// The device's certificate, PEM, with those of intermediate CAs after it: over TLS and DTLS no key is needed then. Over
+    /// DTLS it goes without the others, and is of ECDSA on P-256 or P-384
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CERT", requires = "cert_key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The private key of that certificate, PEM
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CERT_KEY", requires = "cert")]
+    pub(crate) cert_key: Option<PathBuf>,
     /// The Thing: <namespace>.<name> or an alias; over HTTP and WebSocket the key alone says who where absent,
-    /// over CoAP always
+    /// over CoAP without DTLS always
     #[arg(long, value_name = "ID", env = "TIDEGATE_THING", default_value = "")]
     pub(crate) thing: String,
     /// A file with the Thing's key, `-` for standard input; else the key is in TIDEGATE_KEY. There is no flag for the key
@@ -128,6 +140,7 @@ impl Device {
             ("ws", &self.ws, self.web_address()),
             ("wss", &self.wss, self.web_address()),
             ("coap", &self.coap, self.host()),
+            ("coaps", &self.coaps, self.host()),
         ];
         let spoken = given.into_iter().find_map(|(scheme, given, of_url)| Some((scheme, given.as_deref()?, of_url)));
         let Some((scheme, given, of_url)) = spoken else { return self.url.clone() };
@@ -217,8 +230,20 @@ mod tests {
         assert_eq!(url(&["--url", "http://gate.test:8080/http", "--coap"]), "coap://gate.test");
         assert_eq!(url(&["--url", "https://[::1]:8443", "--coap"]), "coap://[::1]");
         assert_eq!(url(&["--url", "http://gate.test", "--coap=other.test:5000"]), "coap://other.test:5000");
+        assert_eq!(url(&["--url", "coap://gate.test:5683", "--coaps"]), "coaps://gate.test");
+        assert_eq!(url(&["--url", "http://gate.test", "--coaps=other.test:5000"]), "coaps://other.test:5000");
         assert_eq!(url(&["--url", "coap://gate.test:5683", "--ws"]), "ws://gate.test");
+        assert_eq!(url(&["--url", "coaps://gate.test:5684", "--ws"]), "ws://gate.test");
         assert_eq!(url(&["--url", "coap://gate.test:5683", "--mqtt"]), "mqtt://gate.test");
+    }
+
+    #[test]
+    fn a_certificate_has_a_private_key() {
+        for one in ["--cert", "--cert-key"] {
+            let error = parse(&[one, "file.pem"]).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::MissingRequiredArgument, "{one}");
+        }
+        assert!(parse(&["--cert", "file.pem", "--cert-key", "file.pem"]).is_ok());
     }
 
     #[test]
@@ -229,6 +254,7 @@ mod tests {
             ("--mqtt", "--ws=h:1"),
             ("--coap", "--ws"),
             ("--coap=h:1", "--mqtts"),
+            ("--coap", "--coaps"),
         ] {
             let error = parse(&[one, other]).unwrap_err();
             assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{one} {other}");

@@ -1,4 +1,4 @@
-//! One socket to one server, and what makes messages over it sure: they are sent again, acknowledged, and told apart.
+//! One link to one server, and what makes messages over it sure: they are sent again, acknowledged, and told apart.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet, ResponseType};
 use rustls::crypto::SecureRandom;
 use rustls::crypto::aws_lc_rs::default_provider;
-use tokio::net::UdpSocket;
 
+use super::dtls::{DtlsConfig, Failure};
+use super::link::{DATAGRAM_BYTES_MAX, Link};
 use super::wire::{ECHO, Patience, about, datagram, is_response, is_understood};
 use crate::error::ClientError;
 use crate::http::PUBLISH_MAX;
@@ -19,19 +20,19 @@ use crate::http::PUBLISH_MAX;
 const EXCHANGE_MAX: Duration = PUBLISH_MAX;
 /// How long one of several addresses of a server may take to show that it is there.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// How long the only one may take over DTLS: until it was asked four times.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How often a request is repeated because the server asks for a proof of where it comes from.
 const PROOFS_MAX: usize = 2;
 /// Notifications that wait while something else is waited for; the oldest go first.
 const INBOX_MAX: usize = 64;
-/// Bytes of a datagram.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Bytes of a token.
 const TOKEN_BYTES: usize = 8;
 
-/// A socket, of which one exchange makes use at a time.
+/// A link, of which one exchange makes use at a time.
 //= RFC7252 4.7
 pub(super) struct Line {
-    socket: Arc<UdpSocket>,
+    link: Arc<Link>,
     random: &'static dyn SecureRandom,
     next_id: u16,
     buffer: Box<[u8]>,
@@ -85,25 +86,34 @@ impl Exchange<'_> {
 }
 
 impl Line {
-    /// Of the server at HOST and a port.
-    pub(super) async fn open(host: &str, port: u16, operation: &'static str) -> Result<Self, ClientError> {
-        Self::try_open(host, port).await.map_err(|error| broken(operation, error))
+    /// Of the server at HOST and a port; under DTLS where there is something to show and to trust.
+    pub(super) async fn open(
+        host: &str,
+        port: u16,
+        dtls: Option<&DtlsConfig>,
+        operation: &'static str,
+    ) -> Result<Self, ClientError> {
+        let found = tokio::net::lookup_host((host, port)).await;
+        let addresses: Vec<_> = found.map_err(|error| broken(operation, error))?.collect();
+        let Some(dtls) = dtls else {
+            return Self::open_clear(&addresses).await.map_err(|error| broken(operation, error));
+        };
+        let outcome = Self::open_dtls(&addresses, dtls).await;
+        outcome.map_err(|failure| dtls.error(failure, operation, host, port))
     }
 
-    async fn try_open(host: &str, port: u16) -> io::Result<Self> {
-        let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
-        let is_choice = addresses.len() > 1;
+    async fn open_clear(addresses: &[SocketAddr]) -> io::Result<Self> {
+        let mut outcome = Err(no_address());
         for address in addresses {
-            let mut line = match Self::connect(address).await {
-                Ok(line) => line,
+            let mut line = match Link::open(*address).await {
+                Ok(link) => Self::over(link),
                 Err(error) => {
                     outcome = outcome.or(Err(error));
                     continue;
                 }
             };
             // Nothing but an answer tells which of them is the server's.
-            if !is_choice {
+            if addresses.len() == 1 {
                 return Ok(line);
             }
             match line.probe().await {
@@ -114,12 +124,23 @@ impl Line {
         outcome
     }
 
-    async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(address).await?;
+    async fn open_dtls(addresses: &[SocketAddr], config: &DtlsConfig) -> Result<Self, Failure> {
+        let silence_max = if addresses.len() == 1 { SILENCE_MAX } else { PROBE_MAX };
+        let mut outcome = Err(Failure::Socket(no_address()));
+        for address in addresses {
+            match Link::open_dtls(*address, config, silence_max).await {
+                Ok(link) => return Ok(Self::over(link)),
+                Err(failure @ (Failure::Silence | Failure::Socket(_))) => outcome = outcome.or(Err(failure)),
+                // Somebody is there, and it is not another that would know the device.
+                Err(failure) => return Err(failure),
+            }
+        }
+        outcome
+    }
+
+    fn over(link: Link) -> Self {
         let mut line = Self {
-            socket: Arc::new(socket),
+            link: Arc::new(link),
             random: default_provider().secure_random,
             next_id: 0,
             buffer: vec![0; DATAGRAM_BYTES_MAX].into(),
@@ -128,7 +149,7 @@ impl Line {
             acknowledged: None,
         };
         line.next_id = u16::from_be_bytes(line.random());
-        Ok(line)
+        line
     }
 
     /// Whether anybody is there.
@@ -136,13 +157,13 @@ impl Line {
     async fn probe(&mut self) -> io::Result<()> {
         let ping = about(MessageType::Confirmable, self.id());
         let bytes = ping.to_bytes().map_err(|_| io::Error::other("no ping"))?;
-        self.socket.send(&bytes).await?;
+        self.link.send(&bytes).await?;
         tokio::time::timeout(PROBE_MAX, self.packet()).await.map_err(|_| silence())?.map(drop)
     }
 
-    /// The socket, for who has to say something at once.
-    pub(super) fn socket(&self) -> Arc<UdpSocket> {
-        Arc::clone(&self.socket)
+    /// The link, for who has to say something at once.
+    pub(super) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {
@@ -182,9 +203,9 @@ impl Line {
         let mut proofs = 0;
         loop {
             request.header.message_id = self.id();
-            let bytes = datagram(&request)?;
+            let bytes = datagram(&request, self.link.message_bytes_max())?;
             // An error that an earlier message met is none of this one's.
-            let _ = self.socket.take_error();
+            self.link.forget_errors();
             let exchange = Exchange { id: request.header.message_id, token: request.get_token(), is_farewell: false };
             let response = self.exchange(&bytes, &exchange, true).await.map_err(|error| broken(operation, error))?;
             //= RFC9175 2.3
@@ -217,7 +238,7 @@ impl Line {
         let mut is_sent = !is_new;
         for patience in Patience::new(self.chance()) {
             if !std::mem::take(&mut is_sent) {
-                self.socket.send(bytes).await?;
+                self.link.send(bytes).await?;
             }
             match tokio::time::timeout(patience, self.answer(exchange)).await {
                 Ok(Ok(Some(response))) => return Ok(response),
@@ -301,14 +322,14 @@ impl Line {
     fn say(&self, kind: MessageType, id: u16) {
         if let Ok(bytes) = about(kind, id).to_bytes() {
             // One that is lost is asked for again.
-            let _ = self.socket.try_send(&bytes);
+            self.link.try_send(&bytes);
         }
     }
 
     /// The next message that can be read.
     async fn packet(&mut self) -> io::Result<Packet> {
         loop {
-            let bytes = self.socket.recv(&mut self.buffer).await?;
+            let bytes = self.link.receive(&mut self.buffer).await?;
             //= RFC7252 3
             match Packet::from_bytes(&self.buffer[..bytes]) {
                 Ok(packet) if packet.header.get_version() == 1 => return Ok(packet),
@@ -316,6 +337,10 @@ impl Line {
             }
         }
     }
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the host has no address")
 }
 
 fn silence() -> io::Error {

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coap_lite::{CoapOption, Packet, RequestType};
-use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::line::{Line, broken};
+use super::link::Link;
 use super::wire::{Block, Newest, Target, content_type, datagram, format_of, is_success, max_age, observe_of, refusal};
 use crate::error::ClientError;
 use crate::event::{Event, MalformedEvent};
@@ -31,13 +31,13 @@ const REFRESH_JITTER_MAX: Duration = Duration::from_secs(10);
 /// How long who leaves waits until the server knows.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// An open subscription, with a socket of its own.
+/// An open subscription, with a link of its own.
 pub(crate) struct CoapSubscription {
     queue: Arc<Queue>,
-    socket: Arc<UdpSocket>,
+    link: Arc<Link>,
     /// The message that ends it.
     farewell: Vec<u8>,
-    /// Tells the task that holds the socket.
+    /// Tells the task that holds the link.
     _open: oneshot::Sender<()>,
 }
 
@@ -54,11 +54,11 @@ impl CoapSubscription {
             return Err(ClientError::Refused { status, detail });
         }
         let farewell = observation.farewell()?;
-        let (socket, queue) = (observation.line.socket(), Arc::<Queue>::default());
+        let (link, queue) = (observation.line.link(), Arc::<Queue>::default());
         let (open, closed) = oneshot::channel();
         let task = watch(observation, response, Arc::clone(&queue), closed, farewell.clone());
         tokio::spawn(task);
-        Ok(Self { queue, socket, farewell, _open: open })
+        Ok(Self { queue, link, farewell, _open: open })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, ClientError> {
@@ -71,7 +71,7 @@ impl Drop for CoapSubscription {
     fn drop(&mut self) {
         if !self.queue.is_over() {
             // At once, since the process may end; the task sends it again where it does not.
-            let _ = self.socket.try_send(&self.farewell);
+            self.link.try_send(&self.farewell);
         }
     }
 }
@@ -204,7 +204,7 @@ impl Observation {
     fn farewell(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut request = self.request(DEREGISTER);
         request.header.message_id = self.line.id();
-        datagram(&request)
+        datagram(&request, self.line.link().message_bytes_max())
     }
 
     /// Waits for what comes next.

@@ -119,10 +119,10 @@ pub(super) fn about(kind: MessageType, id: u16) -> Packet {
     packet
 }
 
-/// The datagram of a message.
-pub(super) fn datagram(packet: &Packet) -> Result<Vec<u8>, ClientError> {
+/// The datagram of a message, of so many bytes at most.
+pub(super) fn datagram(packet: &Packet, bytes_max: usize) -> Result<Vec<u8>, ClientError> {
     packet
-        .to_bytes_with_limit(HEAD_BYTES_MAX + packet.payload.len())
+        .to_bytes_with_limit(bytes_max.min(HEAD_BYTES_MAX + packet.payload.len()))
         .map_err(|_| ClientError::Setup("the topic is longer than a datagram of CoAP can say"))
 }
 
@@ -132,17 +132,18 @@ pub(super) struct Target {
     /// The server's name, unless that is an address.
     host: Option<String>,
     path: Vec<String>,
-    query: String,
+    query: Option<String>,
 }
 
 impl Target {
-    pub(super) fn new(host: Option<&str>, address: &Address, key: &str) -> Result<Self, ClientError> {
+    /// Of `address` on a server; with a key, where that is not said by other means.
+    pub(super) fn new(host: Option<&str>, address: &Address, key: Option<&str>) -> Result<Self, ClientError> {
         let path: Vec<String> = address.segments().map(str::to_owned).collect();
-        let query = format!("auth={}", utf8_percent_encode(key, NON_ALPHANUMERIC));
+        let query = key.map(|key| format!("auth={}", utf8_percent_encode(key, NON_ALPHANUMERIC)));
         if path.iter().any(|segment| segment.len() > OPTION_BYTES_MAX) {
             return Err(ClientError::Setup("over CoAP a channel and each level of a topic have at most 255 bytes"));
         }
-        if query.len() > OPTION_BYTES_MAX {
+        if query.as_ref().is_some_and(|query| query.len() > OPTION_BYTES_MAX) {
             return Err(ClientError::Setup("the key is longer than CoAP can say"));
         }
         Ok(Self { host: host.map(str::to_owned), path, query })
@@ -160,7 +161,9 @@ impl Target {
         for segment in &self.path {
             packet.add_option(CoapOption::UriPath, segment.clone().into_bytes());
         }
-        packet.add_option(CoapOption::UriQuery, self.query.clone().into_bytes());
+        if let Some(query) = &self.query {
+            packet.add_option(CoapOption::UriQuery, query.clone().into_bytes());
+        }
         packet
     }
 }
@@ -328,8 +331,8 @@ mod tests {
     #[test]
     fn a_request_says_where_it_goes_and_who_asks() {
         let address = Address::new("lab.telemetry", "a b//%");
-        let target = Target::new(Some("gate.test"), &address, "k=%ü").unwrap();
-        let packet = Packet::from_bytes(&datagram(&target.request(RequestType::Get)).unwrap()).unwrap();
+        let target = Target::new(Some("gate.test"), &address, Some("k=%ü")).unwrap();
+        let packet = Packet::from_bytes(&datagram(&target.request(RequestType::Get), 100).unwrap()).unwrap();
         let said = |option: CoapOption| {
             let values = packet.get_option(option).into_iter().flatten();
             values.map(|value| String::from_utf8(value.clone()).unwrap()).collect::<Vec<_>>()
@@ -342,12 +345,15 @@ mod tests {
     #[test]
     fn what_an_option_cannot_hold_is_not_sent() {
         let level = "x".repeat(256);
-        assert!(Target::new(None, &Address::new("a.b", &level), "k").is_err());
-        assert!(Target::new(None, &Address::new("a.b", &level[1..]), "k").is_ok());
-        assert!(Target::new(None, &Address::new("a.b", ""), &level[5..]).is_err());
+        assert!(Target::new(None, &Address::new("a.b", &level), None).is_err());
+        assert!(Target::new(None, &Address::new("a.b", &level[1..]), None).is_ok());
+        assert!(Target::new(None, &Address::new("a.b", ""), Some(&level[5..])).is_err());
         let long = vec![&level[1..]; 129].join("/");
-        let packet = Target::new(None, &Address::new("a.b", &long), "k").unwrap().request(RequestType::Post);
-        assert!(datagram(&packet).is_err());
+        let packet = Target::new(None, &Address::new("a.b", &long), None).unwrap().request(RequestType::Post);
+        assert!(datagram(&packet, 65_535).is_err());
+        let packet = Target::new(None, &Address::new("a.b", &level[1..]), None).unwrap().request(RequestType::Post);
+        let bytes = datagram(&packet, 65_535).unwrap().len();
+        assert!(datagram(&packet, bytes).is_ok() && datagram(&packet, bytes - 1).is_err());
     }
 
     #[test]
