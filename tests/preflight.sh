@@ -23,7 +23,13 @@ need ps procps
 if [ "${1:-}" = test ]; then
   need mosquitto_pub mosquitto-clients
   need coap-client-notls libcoap3-bin
+  need coap-client-openssl libcoap3-bin
   need npm npm
+  # DTLS for aiocoap is built where it is installed.
+  need autoreconf autoconf
+  need automake automake
+  python3 -c 'import pathlib, sysconfig; assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()' \
+    2> /dev/null || missing+=(python3-dev)
   need chromium chromium
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
 fi

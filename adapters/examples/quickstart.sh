@@ -1,13 +1,15 @@
 #!/bin/bash
 # The first message: builds the adapter, starts it on the examples, sends a message and shows it arriving.
 #   ONCE=1                                   end after the first message
-#   HTTP_PORT=8080 HTTPS_PORT=8443 MQTT_PORT=1883 MQTTS_PORT=8883 COAP_PORT=5683 ADMIN_PORT=9090   the ports on 127.0.0.1
+#   HTTP_PORT=8080 HTTPS_PORT=8443 MQTT_PORT=1883 MQTTS_PORT=8883 COAP_PORT=5683 COAPS_PORT=5684
+#   ADMIN_PORT=9090                          the ports on 127.0.0.1
 #   BROKER=amqp://user:password@host/        publish through this RabbitMQ instead of the broker in process
 set -euo pipefail
 examples=$(dirname "$(readlink -f "$0")")
 cd "$examples/../.."
 PATH=$PATH:$HOME/.cargo/bin
-http=${HTTP_PORT:-8080} https=${HTTPS_PORT:-8443} mqtt=${MQTT_PORT:-1883} mqtts=${MQTTS_PORT:-8883} coap=${COAP_PORT:-5683} admin=${ADMIN_PORT:-9090}
+http=${HTTP_PORT:-8080} https=${HTTPS_PORT:-8443} mqtt=${MQTT_PORT:-1883} mqtts=${MQTTS_PORT:-8883} coap=${COAP_PORT:-5683}
+coaps=${COAPS_PORT:-5684} admin=${ADMIN_PORT:-9090}
 work=target/quickstart
 
 die() { echo "quickstart: $*" >&2; exit 1; }
@@ -54,7 +56,8 @@ pids=()
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || :; done; wait' EXIT
 trap 'exit 0' INT TERM
 target/debug/adapter all --manifests "$work/manifests" --broker "${BROKER:-memory:}" \
-  --listen-http "127.0.0.1:$http" --listen-mqtt "127.0.0.1:$mqtt" --listen-coap "127.0.0.1:$coap" --admin "127.0.0.1:$admin" "${tls[@]}" --log-level warn &
+  --listen-http "127.0.0.1:$http" --listen-mqtt "127.0.0.1:$mqtt" --listen-coap "127.0.0.1:$coap" \
+  --listen-coaps "127.0.0.1:$coaps" --admin "127.0.0.1:$admin" "${tls[@]}" --log-level warn &
 adapter=$!
 pids+=($adapter)
 

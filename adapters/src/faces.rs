@@ -7,16 +7,19 @@ use anyhow::Result;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, DeparturePace};
 use tidegate_coap::CoapFace;
+use tidegate_daemon::Stream;
 use tidegate_daemon::config::Listen;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
 use tidegate_daemon::tls::{Tls, TlsFiles};
 use tidegate_http::{HttpFace, HttpLimits, Routes, Upgrade};
+use tidegate_model::CertificateNames;
 use tidegate_mqtt::{Admission, MqttFace};
 use tidegate_mqtt_proto::Limits;
 use tidegate_ws::{Sockets, WsFace, WsLimits};
 use tokio::net::{TcpListener, UdpSocket};
 
+use crate::coaps;
 use crate::options::{self, Options, Spoken};
 
 /// All of them; which are served is decided by their listeners.
@@ -45,7 +48,7 @@ pub(crate) enum Port {
     /// For connections.
     Tcp { listener: TcpListener, tls: Option<Tls>, served: Served },
     /// For datagrams: a socket for each core, over which the kernel spreads peers.
-    Udp { sockets: Vec<UdpSocket>, face: Arc<CoapFace> },
+    Udp { sockets: Vec<UdpSocket>, is_dtls: bool, face: Arc<CoapFace> },
 }
 
 impl Certificates {
@@ -103,7 +106,7 @@ impl Faces {
             http: HttpFace::new(Arc::clone(bridge), http, registry),
             ws: WsFace::new(Arc::clone(bridge), Arc::clone(&mqtt), ws, registry),
             mqtt,
-            coap: CoapFace::new(Arc::clone(bridge), coap_limits(options), registry),
+            coap: CoapFace::new(Arc::clone(bridge), coap_limits(options), coaps::limits(options, cores()), registry),
         }
     }
 
@@ -131,8 +134,13 @@ impl Faces {
         for (option, listen, tls, served) in ports {
             bound.extend(open(option, listen)?.map(|listener| Port::Tcp { listener, tls, served }));
         }
-        let sockets = open_udp("--listen-coap", options.listen_coap)?;
-        bound.push(Port::Udp { sockets, face: Arc::clone(&self.coap) });
+        let udp = [("--listen-coap", options.listen_coap, false), ("--listen-coaps", options.listen_coaps, true)];
+        for (option, listen, is_dtls) in udp {
+            bound.push(Port::Udp { sockets: open_udp(option, listen)?, is_dtls, face: Arc::clone(&self.coap) });
+        }
+        if options.listen_coaps.address().is_some() {
+            coaps::keep_identity(&self.coap, options)?;
+        }
         Ok(bound)
     }
 
@@ -150,11 +158,12 @@ impl Port {
     pub(crate) fn serve(self, limits: ListenLimits, drain: Drain) {
         let (listener, tls, served) = match self {
             Self::Tcp { listener, tls, served } => (listener, tls, served),
-            Self::Udp { sockets, face } => {
+            Self::Udp { sockets, is_dtls, face } => {
                 for socket in sockets {
                     let (face, at_work) = (Arc::clone(&face), drain.at_work());
                     tokio::spawn(async move {
-                        if let Err(error) = face.serve(socket).await {
+                        let served = if is_dtls { face.serve_dtls(socket).await } else { face.serve(socket).await };
+                        if let Err(error) = served {
                             tracing::error!(%error, "a socket cannot be served");
                         }
                         drop(at_work);
@@ -165,15 +174,26 @@ impl Port {
         };
         match served {
             Served::Http(face, routes) => {
-                let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream, routes.clone());
+                let serve = move |stream: Stream, _peer| {
+                    let certificate = certificate(&stream);
+                    Arc::clone(&face).serve_connection(stream, routes.clone(), certificate)
+                };
                 tokio::spawn(listen::serve(listener, tls, limits, drain, serve));
             }
             Served::Mqtt(face) => {
-                let serve = move |stream, _peer| Arc::clone(&face).serve_connection(stream);
+                let serve = move |stream: Stream, _peer| {
+                    let certificate = certificate(&stream);
+                    Arc::clone(&face).serve_connection(stream, certificate)
+                };
                 tokio::spawn(listen::serve(listener, tls, limits, drain, serve));
             }
         }
     }
+}
+
+/// What the certificate says that the client of a connection showed.
+fn certificate(stream: &Stream) -> Option<Arc<CertificateNames>> {
+    CertificateNames::of_der(stream.peer_certificate()?).map(Arc::new)
 }
 
 /// Binds a port, unless it is off.
@@ -187,12 +207,16 @@ pub(crate) fn open(option: &'static str, listen: Listen) -> Result<Option<TcpLis
 /// Binds a socket for each core, unless it is off.
 fn open_udp(option: &'static str, listen: Listen) -> Result<Vec<UdpSocket>> {
     let Some(address) = listen.address() else { return Ok(Vec::new()) };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sockets = listen::bind_datagrams(option, address, cores)?;
+    let sockets = listen::bind_datagrams(option, address, cores())?;
     if let Some(first) = sockets.first() {
         tracing::info!(address = %first.local_addr()?, "{option}");
     }
     Ok(sockets)
+}
+
+/// How many sockets there are for datagrams.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The bounds of one socket's endpoint.
@@ -205,5 +229,5 @@ fn tls(options: &Options, alpn: &[&[u8]]) -> Result<Option<Tls>> {
     let files: (Option<PathBuf>, Option<PathBuf>) = (options.tls_cert.clone(), options.tls_key.clone());
     let (Some(cert), Some(key)) = files else { return Ok(None) };
     let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Some(Tls::watched(TlsFiles { cert, key, alpn })?))
+    Ok(Some(Tls::watched(TlsFiles { cert, key, client_auth: options.client_auth(), alpn })?))
 }

@@ -39,6 +39,7 @@ pub(crate) fn open(options: &Options, grants: &Arc<Grants>, registry: &mut Regis
         ca: given(&options.grants_ca),
         token: given(&options.grants_token),
         cache: cache.map(|folder| CacheOptions { folder, key: given(&options.grants_cache_key) }),
+        shared_keys: options.listen_coaps.address().is_some(),
         staleness_max: options.grants_max_staleness.0,
     };
     Ok(Source::Stream(GrantStream::start(options, grants, registry)?))

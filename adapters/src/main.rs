@@ -3,6 +3,7 @@
 //! Owns the wiring and the exit code; everything else is a library's.
 
 mod broker;
+mod coaps;
 mod faces;
 mod grants;
 mod options;

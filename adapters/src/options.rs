@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_daemon::config::{Listen, Span};
 use tidegate_daemon::program::ProcessOptions;
+use tidegate_daemon::tls::ClientAuth;
 
 /// Tidegate's adapter: devices send and receive messages through it.
 #[derive(Debug, Parser)]
@@ -36,29 +37,23 @@ impl Face {
     /// The options, and what is served where HTTP is spoken.
     pub(crate) fn options(self) -> (Options, Spoken) {
         let off = Listen::Off;
+        let no_http = |options| Options { listen_http: off, listen_https: off, ..options };
         let no_mqtt = |options| Options {
             listen_mqtt: off,
             listen_mqtts: off,
             listen_mqtt_ws: off,
             listen_mqtt_wss: off,
-            listen_coap: off,
             ..options
         };
+        let no_coap = |options| Options { listen_coap: off, listen_coaps: off, ..options };
         match self {
-            Self::Http(options) => (no_mqtt(options), Spoken { requests: true, sockets: false }),
+            Self::Http(options) => (no_mqtt(no_coap(options)), Spoken { requests: true, sockets: false }),
             Self::Ws(options) => {
-                let options = Options { listen_mqtt: off, listen_mqtts: off, listen_coap: off, ..options };
+                let options = Options { listen_mqtt: off, listen_mqtts: off, ..no_coap(options) };
                 (options, Spoken { requests: false, sockets: true })
             }
-            Self::Mqtt(options) => {
-                let options = Options { listen_http: off, listen_https: off, listen_coap: off, ..options };
-                (options, Spoken { requests: false, sockets: false })
-            }
-            Self::Coap(options) => {
-                let listen_coap = options.listen_coap;
-                let options = Options { listen_http: off, listen_https: off, listen_coap, ..no_mqtt(options) };
-                (options, Spoken { requests: false, sockets: false })
-            }
+            Self::Mqtt(options) => (no_http(no_coap(options)), Spoken { requests: false, sockets: false }),
+            Self::Coap(options) => (no_http(no_mqtt(options)), Spoken { requests: false, sockets: false }),
             Self::All(options) => (options, Spoken { requests: true, sockets: true }),
         }
     }
@@ -71,6 +66,17 @@ pub(crate) struct Spoken {
     pub(crate) requests: bool,
     /// WebSocket.
     pub(crate) sockets: bool,
+}
+
+/// Whether clients show certificates over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientCertificates {
+    /// They are not asked for one
+    None,
+    /// They may; who shows none shows a key
+    Optional,
+    /// They must
+    Required,
 }
 
 /// Options of every face.
@@ -160,6 +166,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_COAP", default_value = "5683")]
     pub(crate) listen_coap: Listen,
 
+    /// Where to serve CoAP over DTLS: with shared keys, and with certificates once there is one of ECDSA
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_LISTEN_COAPS", default_value = "5684")]
+    pub(crate) listen_coaps: Listen,
+
     /// The certificate chain, PEM; reloaded in place when it changes
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CERT", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -167,6 +177,15 @@ pub(crate) struct Options {
     /// The certificate's private key, PEM
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_KEY", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+
+    /// The CAs that sign clients' certificates, PEM, by which Things are known without a key; reloaded in place when it
+    /// changes
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CLIENT_CA")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Whether clients show certificates over TLS; `optional` where there is --tls-client-ca
+    #[arg(long, value_name = "WHETHER", env = "TIDEGATE_TLS_CLIENT_AUTH")]
+    pub(crate) tls_client_auth: Option<ClientCertificates>,
 
     /// How long an event stream may be silent before a comment is sent; at most 30s
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_HTTP_KEEP_ALIVE", default_value = "15s")]
@@ -183,6 +202,18 @@ pub(crate) struct Options {
     /// After which time a notification over CoAP is to be acknowledged, so that who is gone is found out
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_COAP_PING_PERIOD", default_value = "12h")]
     pub(crate) coap_ping_period: Span,
+
+    /// Sessions of DTLS; beyond that the one that was used least lately ends. Each takes less than 8 kB
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_SESSIONS_MAX", default_value_t = 100_000)]
+    pub(crate) coaps_sessions_max: usize,
+
+    /// Handshakes of DTLS that have not ended; beyond that the oldest is given up. Each takes less than 8 kB
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_HALF_OPEN_MAX", default_value_t = 20_000)]
+    pub(crate) coaps_half_open_max: usize,
+
+    /// Handshakes of DTLS that one core begins in a second for one part of the network, a /24 of IPv4 or a /56 of IPv6
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_HANDSHAKES_PER_SECOND_MAX", default_value = "1000")]
+    pub(crate) coaps_handshakes_per_second_max: NonZeroU32,
 
     /// How often a ping is sent on a WebSocket; from 1s
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_WEBSOCKET_PING_INTERVAL", default_value = "30s")]
@@ -270,6 +301,7 @@ impl Options {
             "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
         );
         self.check_websocket()?;
+        self.check_tls()?;
         ensure!(!self.coap_ping_period.0.is_zero(), "--coap-ping-period: more than 0 is needed");
         if let Some(Span(span)) = self.mqtt_keep_alive_max {
             ensure!(
@@ -301,6 +333,24 @@ impl Options {
         }
         ensure!(self.connections_max > 0, "--connections-max: at least 1 is needed");
         Ok(())
+    }
+
+    fn check_tls(&self) -> Result<()> {
+        let asks = matches!(self.tls_client_auth, Some(ClientCertificates::Optional | ClientCertificates::Required));
+        ensure!(!asks || self.tls_client_ca.is_some(), "--tls-client-auth: --tls-client-ca is needed, or none");
+        let is_served = self.tls_cert.is_some() || self.tls_client_ca.is_none();
+        ensure!(is_served, "--tls-client-ca: --tls-cert is needed, with which TLS is served");
+        Ok(())
+    }
+
+    /// Whether clients show certificates over TLS, and who signs them.
+    pub(crate) fn client_auth(&self) -> ClientAuth {
+        let Some(ca) = self.tls_client_ca.clone() else { return ClientAuth::None };
+        match self.tls_client_auth {
+            Some(ClientCertificates::None) => ClientAuth::None,
+            Some(ClientCertificates::Optional) | None => ClientAuth::Optional(ca),
+            Some(ClientCertificates::Required) => ClientAuth::Required(ca),
+        }
     }
 
     fn check_websocket(&self) -> Result<()> {

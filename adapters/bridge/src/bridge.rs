@@ -131,6 +131,12 @@ impl Bridge {
         self.parts.grants.table().has_thing(claimed)
     }
 
+    /// Whether `claimed` is the id or an alias of the principal's Thing.
+    #[must_use]
+    pub fn is_named(&self, principal: &Principal, claimed: &str) -> bool {
+        self.parts.grants.table().is_named(principal, claimed)
+    }
+
     /// The right to publish to `topic`.
     ///
     /// # Errors

@@ -130,6 +130,15 @@ impl Stream {
     pub const fn is_secure(&self) -> bool {
         matches!(self.0, Transport::Tls(_))
     }
+
+    /// The peer's own certificate in DER, where it showed one: then it was verified.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => Some(stream.get_ref().1.peer_certificates()?.first()?),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -5,6 +5,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::ConfigError;
 
+/// A library that would write a line for what any stranger sends, unless it is asked for by its name.
+const SILENT: &str = "dimpl";
+
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -44,6 +47,7 @@ fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
             )));
         }
     }
+    let level = if level.contains(SILENT) { level.to_owned() } else { format!("{level},{SILENT}=off") };
     EnvFilter::try_new(level).map_err(|error| wrong(error.to_string()))
 }
 
@@ -54,8 +58,9 @@ mod tests {
     #[test]
     fn a_level_is_one_of_six_and_a_module_has_one() {
         for level in ["off", "info", "WARN", "info,tidegate_amqp=debug", "info,hyper=off", "[publish]=trace"] {
-            assert!(filter(level).is_ok(), "{level}");
+            assert!(filter(level).unwrap().to_string().contains("dimpl=off"), "{level}");
         }
+        assert!(!filter("info,dimpl=debug").unwrap().to_string().contains("dimpl=off"));
         for none in ["", "loud", "warning", "info,", "info,hyper", "info,hyper=loud"] {
             assert!(filter(none).is_err(), "{none}");
         }

@@ -1,11 +1,14 @@
-//! TLS for listeners: one certificate, replaced in place when its files change.
+//! TLS for listeners: one certificate, and the CAs of the clients', replaced in place when their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
@@ -41,36 +44,121 @@ pub enum TlsError {
     },
 }
 
-/// The files of a server's identity.
+/// Whether clients show certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked for one.
+    None,
+    /// They may; one that is shown is verified against the CAs of this file, PEM, each of which is an anchor.
+    Optional(PathBuf),
+    /// They must; who shows none that these CAs signed is refused in the handshake.
+    Required(PathBuf),
+}
+
+impl ClientAuth {
+    /// The file of the CAs.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        match self {
+            Self::None => None,
+            Self::Optional(ca) | Self::Required(ca) => Some(ca),
+        }
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        const OPTION: &str = "--tls-client-ca";
+        let Some(path) = self.ca() else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+        let wrong = |reason: String| TlsError::File { option: OPTION, path: path.to_owned(), reason };
+        let mut anchors = RootCertStore::empty();
+        for ca in certificates(OPTION, path)? {
+            anchors.add(ca).map_err(|error| wrong(error.to_string()))?;
+        }
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider));
+        let builder = if matches!(self, Self::Optional(_)) { builder.allow_unauthenticated() } else { builder };
+        let verifier = builder.build().map_err(|error| wrong(error.to_string()))?;
+        Ok(verifier)
+    }
+}
+
+/// The files of a server's identity, and of what it knows its clients by.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The certificate chain, PEM, leaf first.
     pub cert: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
     /// The protocols to agree on, preferred first.
     pub alpn: Vec<Vec<u8>>,
 }
 
+/// What the files hold.
+struct Loaded {
+    pair: Arc<CertifiedKey>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
 impl TlsFiles {
-    fn load(&self) -> Result<ServerConfig, TlsError> {
-        let chain = certificates(&self.cert)?;
+    fn paths(&self) -> Vec<PathBuf> {
+        let ca = self.client_auth.ca().map(Path::to_owned);
+        [self.cert.clone(), self.key.clone()].into_iter().chain(ca).collect()
+    }
+
+    fn pair(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+        let chain = certificates("--tls-cert", &self.cert)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
             option: "--tls-key",
             path: self.key.clone(),
             reason: reason(&error),
         })?;
-        let mut config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|error| TlsError::Pair { path: self.cert.clone(), reason: error.to_string() })?;
+        let pair = CertifiedKey::from_der(chain, key, provider);
+        pair.map(Arc::new).map_err(|error| TlsError::Pair { path: self.cert.clone(), reason: error.to_string() })
+    }
+
+    fn load(&self, provider: &Arc<CryptoProvider>) -> Result<Loaded, TlsError> {
+        Ok(Loaded { pair: self.pair(provider)?, verifier: self.client_auth.verifier(provider)? })
+    }
+
+    /// What there is now: each of the two as it was before where it is not good, so that one that is broken does not keep
+    /// the other from being renewed.
+    fn reload(&self, provider: &Arc<CryptoProvider>, loaded: &mut Loaded) {
+        let pair = self.pair(provider);
+        told("certificate", &self.cert, pair.as_ref().err());
+        let verifier = self.client_auth.verifier(provider);
+        if let Some(ca) = self.client_auth.ca() {
+            told("CAs of clients", ca, verifier.as_ref().err());
+        }
+        loaded.pair = pair.unwrap_or_else(|_told| Arc::clone(&loaded.pair));
+        loaded.verifier = verifier.unwrap_or_else(|_told| Arc::clone(&loaded.verifier));
+    }
+
+    fn config(&self, provider: &Arc<CryptoProvider>, loaded: &Loaded) -> ServerConfig {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions();
+        let builder = builder.expect("this provider has suites for each version");
+        let pair = SingleCertAndKey::from(Arc::clone(&loaded.pair));
+        let mut config =
+            builder.with_client_cert_verifier(Arc::clone(&loaded.verifier)).with_cert_resolver(Arc::new(pair));
         config.alpn_protocols.clone_from(&self.alpn);
-        Ok(config)
+        if self.client_auth.ca().is_some() {
+            // Nobody would look again at the certificate of a session that is resumed, whose time may be over by then.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        config
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError::File { option: "--tls-cert", path: path.to_owned(), reason };
+/// Says what came of reading a file again.
+fn told(what: &str, path: &Path, error: Option<&TlsError>) {
+    match error {
+        None => tracing::info!(path = %path.display(), "{what} reloaded"),
+        Some(error) => tracing::warn!(%error, "{what} not reloaded, what was before stays"),
+    }
+}
+
+fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |reason: String| TlsError::File { option, path: path.to_owned(), reason };
     let chain = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(reason(&error)))?;
@@ -103,24 +191,21 @@ impl Tls {
     }
 
     /// Loads the files, and again whenever they change. A pair that is half-written or does not fit together keeps the
-    /// one before. Connections that are open keep what they have.
+    /// one before, and so does a file of CAs. Connections that are open keep what they have.
     ///
     /// # Errors
     /// [`TlsError`] when the files are not good at the start.
     pub fn watched(files: TlsFiles) -> Result<Self, TlsError> {
-        let mut changes = watch(vec![files.cert.clone(), files.key.clone()]);
-        let tls = Self::of(files.load()?);
+        let mut changes = watch(files.paths());
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut loaded = files.load(&provider)?;
+        let tls = Self::of(files.config(&provider, &loaded));
         let current = Arc::downgrade(&tls.0);
         tokio::spawn(async move {
             while changes.changed().await.is_ok() {
                 let Some(current) = current.upgrade() else { break };
-                match files.load() {
-                    Ok(config) => {
-                        current.store(Arc::new(config));
-                        tracing::info!(cert = %files.cert.display(), "certificate reloaded");
-                    }
-                    Err(error) => tracing::warn!(%error, "certificate not reloaded, the one before stays"),
-                }
+                files.reload(&provider, &mut loaded);
+                current.store(Arc::new(files.config(&provider, &loaded)));
             }
         });
         Ok(tls)

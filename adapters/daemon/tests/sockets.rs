@@ -1,7 +1,9 @@
 //! The daemon on real sockets and real files.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod rig;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,41 +12,16 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
-use tidegate_daemon::tls::{Tls, TlsFiles, install_crypto_provider};
+use tidegate_daemon::tls::{ClientAuth, Tls, TlsFiles, install_crypto_provider};
 use tidegate_daemon::{Stream, admin, watch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-const DEADLINE: Duration = Duration::from_secs(10);
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A certificate for `localhost` and its key, as files named `tls.crt` and `tls.key`.
-fn write_pair(folder: &Path) -> CertificateDer<'static> {
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(folder.join("tls.crt"), pair.cert.pem()).unwrap();
-    std::fs::write(folder.join("tls.key"), pair.signing_key.serialize_pem()).unwrap();
-    pair.cert.der().clone()
-}
-
-/// A folder as the kubelet mounts a Secret: visible links through `..data`, which points at one version.
-fn mounted(folder: &Path) -> CertificateDer<'static> {
-    let first = write_pair(&folder.join("..v1"));
-    std::os::unix::fs::symlink("..v1", folder.join("..data")).unwrap();
-    for name in ["tls.crt", "tls.key"] {
-        std::os::unix::fs::symlink(Path::new("..data").join(name), folder.join(name)).unwrap();
-    }
-    first
-}
-
-fn swap(folder: &Path, version: &str) {
-    std::os::unix::fs::symlink(version, folder.join("..data_tmp")).unwrap();
-    std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
-}
+use rig::{DEADLINE, LOOPBACK, mounted, swap, until, write_pair};
 
 fn files(folder: &Path) -> TlsFiles {
-    TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), alpn: vec![] }
+    TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_auth: ClientAuth::None, alpn: vec![] }
 }
 
 /// Serves an echo and tells where.
@@ -77,20 +54,11 @@ async fn echoes(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> boo
     stream.write_all(b"x").await.is_ok() && stream.read_exact(&mut byte).await.is_ok() && byte == *b"x"
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
-    let waited = tokio::time::timeout(DEADLINE, async {
-        while !holds().await {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
-}
-
 #[tokio::test]
 async fn a_renewed_certificate_is_served_and_open_connections_stay() {
     install_crypto_provider();
     let folder = TempDir::new().unwrap();
-    let first = mounted(folder.path());
+    let first = mounted(folder.path(), &[]);
     let address = echo(Some(Tls::watched(files(folder.path())).unwrap()), &Drain::new());
     let mut open = connect(address, &first).await.unwrap();
     assert!(echoes(&mut open).await);
@@ -106,7 +74,7 @@ async fn a_renewed_certificate_is_served_and_open_connections_stay() {
 async fn a_pair_that_does_not_fit_keeps_the_one_before() {
     install_crypto_provider();
     let folder = TempDir::new().unwrap();
-    let first = mounted(folder.path());
+    let first = mounted(folder.path(), &[]);
     let mut changes = watch::watch(vec![folder.path().join("tls.crt")]);
     let address = echo(Some(Tls::watched(files(folder.path())).unwrap()), &Drain::new());
 

@@ -20,11 +20,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{BoxFuture, Bridge, DeparturePace, Departures};
-use tidegate_model::{Refusal, TopicFilter, TopicLimits};
+use tidegate_model::{CertificateNames, Refusal, TopicFilter, TopicLimits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::answer::{self, Problem};
+use crate::credential;
 use crate::lent::Lent;
 use crate::upgrade::{Received, Routes, Switch, Upgrade};
 
@@ -91,6 +92,7 @@ struct UnreadableLabels {
 struct Line {
     routes: Routes,
     received: Received,
+    certificate: Option<Arc<CertificateNames>>,
     /// What is done with it when it is HTTP's no more.
     session: Mutex<Option<BoxFuture<'static, Bytes>>>,
 }
@@ -128,14 +130,19 @@ impl HttpFace {
         Arc::clone(&self.departures)
     }
 
-    /// Serves one connection until either side ends it, also when it has become another protocol's.
-    pub async fn serve_connection<Io>(self: Arc<Self>, io: Io, routes: Routes)
-    where
+    /// Serves one connection until either side ends it, also when it has become another protocol's. `certificate` is what
+    /// the one says that its client showed and that was verified, if it did.
+    pub async fn serve_connection<Io>(
+        self: Arc<Self>,
+        io: Io,
+        routes: Routes,
+        certificate: Option<Arc<CertificateNames>>,
+    ) where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let received = Received::default();
         let (io, back) = Lent::new(io, received.clone());
-        let line = Arc::new(Line { routes, received, session: Mutex::default() });
+        let line = Arc::new(Line { routes, received, certificate, session: Mutex::default() });
         // What only requests need is given back before a session, which may be long.
         Box::pin(self.exchange(io, Arc::clone(&line))).await;
         let session = line.session.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -234,7 +241,10 @@ impl HttpFace {
     }
 
     async fn respond(self: Arc<Self>, request: Request<Body>, line: &Line) -> Response<Body> {
-        let (head, mut body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
+        if let Some(certificate) = line.certificate.as_ref().filter(|_| !credential::is_foreign(&head)) {
+            head.extensions.insert(Arc::clone(certificate));
+        }
         let response = match line.routes.upgrade_of(&head) {
             _ if !names_one_host(&head) => Err(Problem::BadHost),
             Some(taker) => hand_over(&**taker, &head, line).await,
@@ -245,8 +255,12 @@ impl HttpFace {
         //= RFC9112 9.6
         let is_last = self.departures.subscribe().borrow().is_some();
         let stays_http = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        if stays_http && head.version < Version::HTTP_2 && (!self.discarded(&head, body).await || is_last) {
+        // Over HTTP/2 a stream whose body is not read is reset, for which some clients forget the answer.
+        if stays_http && (!self.discarded(&head, body).await || is_last) && head.version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if head.method == Method::HEAD {
+            without_body(&mut response);
         }
         let labels = RequestLabels { method: known_method(&head.method), status: response.status().as_u16() };
         self.requests.get_or_create(&labels).inc();
@@ -321,6 +335,15 @@ async fn hand_over(taker: &dyn Upgrade, head: &Parts, line: &Line) -> Result<Res
     let Switch { response, session } = taker.upgrade(asked).await?;
     *line.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     Ok(response)
+}
+
+/// Leaves of an answer's body its length alone: over HTTP/2 nobody else sees to it that none is sent to who asked for none.
+//= RFC9110 9.3.2
+fn without_body(response: &mut Response<Body>) {
+    if let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > 0) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+        *response.body_mut() = Body::empty();
+    }
 }
 
 /// Whether an HTTP/1.1 request says, once, what host it is for.

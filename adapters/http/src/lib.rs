@@ -15,6 +15,6 @@ mod subscribe;
 mod upgrade;
 
 pub use answer::Problem;
-pub use credential::Shown;
+pub use credential::{Proof, Shown};
 pub use face::{HttpFace, HttpLimits};
 pub use upgrade::{Received, Routes, Switch, Upgrade, names};

@@ -12,7 +12,7 @@ use tidegate_model::{Extras, PayloadPolicy, Permit, Principal, Protocol, Refusal
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::{Problem, empty};
-use crate::credential::Shown;
+use crate::credential::Proof;
 use crate::face::HttpFace;
 use crate::query;
 
@@ -46,7 +46,7 @@ impl HttpFace {
     async fn prepare(&self, path: &str, head: &Parts, body: &mut Body) -> Result<Ready, Problem> {
         let query = head.uri.query();
         let topic = Topic::parse_path(path, &self.limits.topic)?;
-        let principal = self.bridge.authenticate(&Shown::read(&head.headers, query)?.credential()).await?;
+        let principal = Proof::read(head)?.principal(&self.bridge).await?;
         let permit = self.bridge.permit(&principal, topic)?;
         let expires_in = query::expiry(query)?;
         let qos = query::qos(query)?;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::answer::{Problem, empty};
-use crate::credential::Shown;
+use crate::credential::Proof;
 use crate::event;
 use crate::face::HttpFace;
 use crate::query;
@@ -24,8 +24,7 @@ use crate::query;
 impl HttpFace {
     pub(crate) async fn subscribe(self: &Arc<Self>, path: &str, head: &Parts) -> Result<Response<Body>, Problem> {
         let filter = TopicFilter::parse_path(path, &self.limits.topic)?;
-        let shown = Shown::read(&head.headers, head.uri.query())?;
-        let principal = self.bridge.authenticate(&shown.credential()).await?;
+        let principal = Proof::read(head)?.principal(&self.bridge).await?;
         query::no_history(head.uri.query())?;
         if query::last(head.uri.query())? {
             return self.last(&principal, filter, head.method == Method::HEAD);

@@ -18,7 +18,8 @@ pub trait Upgrade: Send + Sync + 'static {
     /// Whether a path is for this alone, also where a request asks for nothing else.
     fn owns(&self, path: &str) -> bool;
 
-    /// Answers a request that is its own, or that asks for a WebSocket. The head holds a [`Received`].
+    /// Answers a request that is its own, or that asks for a WebSocket. The head holds a [`Received`], and what the
+    /// connection's certificate says, if there is one.
     ///
     /// # Errors
     /// [`Problem`], which is the answer.

@@ -426,6 +426,13 @@ impl GrantTable {
         self.thing_row(claimed).is_some()
     }
 
+    /// Whether `claimed` is the id or an alias of the principal's Thing.
+    #[must_use]
+    pub fn is_named(&self, principal: &Principal, claimed: &str) -> bool {
+        let row = self.thing_row(claimed).map(|row| &self.things[row as usize]);
+        row.is_some_and(|row| self.thing_name(row) == (principal.id.namespace(), principal.id.name()))
+    }
+
     /// Who the credential belongs to at `now`. A key that does not exist costs the same time as one that does.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tidegate_bridge::BoxFuture;
-use tidegate_http::{Problem, Received, Shown, Switch, Upgrade, names, query};
-use tidegate_model::{Protocol, Refusal, Topic, TopicFilter};
+use tidegate_http::{Problem, Proof, Received, Switch, Upgrade, names, query};
+use tidegate_model::{CertificateNames, Protocol, Refusal, Topic, TopicFilter};
 use tokio::sync::oneshot;
 
 use crate::channel::{Channel, Opened, Rights, Speech, Wish};
@@ -76,11 +76,11 @@ impl WsFace {
         let mut filter = TopicFilter::parse_path(path, &self.limits.topic)?;
         let (query, received) = (head.uri.query().map(str::to_owned), head.extensions.get().cloned());
         let received: Received = received.unwrap_or_default();
-        let shown = Shown::read(&head.headers, query.as_deref());
+        let proof = Proof::read(&head);
         let content_type = content_type(&head.headers, query.as_deref())?;
         let listens = query::flag(query.as_deref(), "subscribe", true, "subscribe is true or false")?;
         let handshake = self.handshake(head).await?;
-        let principal = self.bridge.authenticate(&shown?.credential()).await?;
+        let principal = proof?.principal(&self.bridge).await?;
 
         let (handshake, is_answered) = handshake.choose(&[ANSWERED]);
         // A path with wildcards is none to publish on.
@@ -125,6 +125,7 @@ impl WsFace {
     //= MQTT3 6.0.0-4
     async fn speak_mqtt(self: &Arc<Self>, head: Parts) -> Result<Switch, Problem> {
         let received: Received = head.extensions.get().cloned().unwrap_or_default();
+        let certificate: Option<Arc<CertificateNames>> = head.extensions.get().cloned();
         let (handshake, is_offered) = self.handshake(head).await?.choose(&MQTT_PROTOCOLS);
         if !is_offered {
             return Err(Problem::BadHandshake("Sec-WebSocket-Protocol must offer mqtt or mqttv3.1"));
@@ -136,7 +137,7 @@ impl WsFace {
             let _counted = face.metrics.connection("mqtt");
             let ended_by = Arc::default();
             let stream = mqtt::Bytestream::new(socket, received, Arc::clone(&ended_by));
-            Arc::clone(&face.mqtt).serve_telling(stream, Some(ended_by)).await;
+            Arc::clone(&face.mqtt).serve_telling(stream, Some(ended_by), certificate).await;
             Bytes::new()
         });
         Ok(Switch { response, session })

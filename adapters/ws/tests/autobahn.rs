@@ -82,7 +82,7 @@ async fn serve(listener: TcpListener) {
         let (tcp, _) = listener.accept().await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let routes = Routes { requests: false, upgrade: Some(Arc::new(Echo)) };
-        tokio::spawn(Arc::clone(&face).serve_connection(tcp, routes));
+        tokio::spawn(Arc::clone(&face).serve_connection(tcp, routes, None));
     }
 }
 

@@ -110,13 +110,23 @@ imagePullSecrets:
 http: {scheme: http, plain: 80, tls: 443}
 websocket: {scheme: ws, plain: 80, tls: 443}
 mqtt: {scheme: mqtt, plain: 1883, tls: 8883}
+coap: {scheme: coap, plain: 5683, tls: 5684}
 {{- end -}}
 
 {{/* The port of a face (face, adapter) that is in plain text; nothing where there is none. */}}
 {{- define "tidegate.plainPort" -}}
 {{- $ports := list -}}
-{{- range .adapter.spec.listeners }}{{- if eq (.transport | default "TCP") "TCP" }}{{ $ports = append $ports .port }}{{ end }}{{- end -}}
+{{- range .adapter.spec.listeners }}{{- if has (.transport | default "TCP") (list "TCP" "UDP") }}{{ $ports = append $ports .port }}{{ end }}{{- end -}}
 {{- if $ports -}}{{ first $ports }}
 {{- else if not .adapter.spec.listeners -}}{{ index (include "tidegate.ports" . | fromYaml) .face "plain" }}
+{{- end -}}
+{{- end -}}
+
+{{/* The port of a face (face, adapter) that speaks DTLS; nothing where there is none. */}}
+{{- define "tidegate.dtlsPort" -}}
+{{- $ports := list -}}
+{{- range .adapter.spec.listeners }}{{- if eq (.transport | default "TCP") "DTLS" }}{{ $ports = append $ports .port }}{{ end }}{{- end -}}
+{{- if $ports -}}{{ first $ports }}
+{{- else if and (eq .face "coap") (not .adapter.spec.listeners) -}}{{ index (include "tidegate.ports" . | fromYaml) .face "tls" }}
 {{- end -}}
 {{- end -}}

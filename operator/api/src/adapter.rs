@@ -1,5 +1,8 @@
 //! Adapter: one protocol face, as pods and what leads to them.
 
+mod listener;
+mod settings;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,25 +16,15 @@ use crate::bounds::{Check, Violation, is_dns_label, span};
 use crate::foreign::{bounded, quantities, read_quantities, texts};
 use crate::status::AdapterStatus;
 
+pub use listener::{ClientAuth, Listener, SecretName, Tls, Transport};
+pub use settings::{CoapSettings, HttpSettings, LogFormat, MqttSettings, Settings, WebSocketSettings};
+
 /// Pods where nothing is said.
 const REPLICAS_DEFAULT: i32 = 2;
 /// How long pods that are told to end wait for connections, where nothing is said.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 /// How long they may wait.
 const DRAIN_MAX: Duration = Duration::from_secs(3_600);
-/// How long an event stream may be silent at most: what proxies bear.
-const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
-/// How often a WebSocket is pinged, and how long it may be silent, where nothing is said.
-const PING_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
-const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// How long a WebSocket may be silent at most.
-const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
-/// Any other span.
-const TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// Origins of one Adapter.
-const ORIGINS_MAX: usize = 64;
-/// Characters of an origin.
-const ORIGIN_CHARS_MAX: usize = 253;
 
 /// An Adapter: pods that speak one protocol with devices, and the Service and the rest that they need.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +80,11 @@ const ORIGIN_CHARS_MAX: usize = 253;
         "rule": "self.protocol == 'MQTT' || !has(self.listeners) || \
             self.listeners.all(l, !has(l.transport) || l.transport != 'WebSocket')",
         "message": "transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS"
+    },
+    {
+        "rule": "!has(self.listeners) || self.listeners.all(l, \
+            (self.protocol == 'CoAP') == (has(l.transport) && l.transport in ['UDP', 'DTLS']))",
+        "message": "transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given"
     }
 ]))]
 pub struct AdapterSpec {
@@ -100,7 +98,8 @@ pub struct AdapterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
     /// The ports of the Service, at most one of each transport. Default: one of transport TCP, for HTTP named http on port
-    /// 80, for WebSocket named ws on port 80, for MQTT named mqtt on port 1883.
+    /// 80, for WebSocket named ws on port 80, for MQTT named mqtt on port 1883; for CoAP one of transport UDP named coap on
+    /// port 5683 and one of transport DTLS named coaps on port 5684.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -114,8 +113,8 @@ pub struct AdapterSpec {
             "message": "two listeners have the same port"
         },
         {
-            "rule": "self.all(a, self.all(b, !has(a.tls) || !has(b.tls) || a.tls.secretRef.name == b.tls.secretRef.name))",
-            "message": "the listeners of an Adapter share one certificate"
+            "rule": "self.all(a, self.all(b, !has(a.tls) || !has(b.tls) || a.tls == b.tls))",
+            "message": "the listeners of an Adapter share one tls: the certificate, clientCaRef and clientAuth"
         }
     ]))]
     pub listeners: Vec<Listener>,
@@ -194,6 +193,8 @@ pub enum Protocol {
     /// MQTT 5.0, 3.1.1 and 3.1. What is retained, the sessions of clients that are away and shared subscriptions are so far
     /// each pod's own.
     MQTT,
+    /// CoAP over UDP and over DTLS: publish by POST, subscribe by GET with Observe. An observation lives in one pod.
+    CoAP,
 }
 
 /// Between how many pods the cluster chooses.
@@ -224,59 +225,6 @@ fn replicas_default() -> i32 {
 
 fn target_default() -> i32 {
     70
-}
-
-/// A port on which devices are served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "(has(self.transport) && self.transport == 'WebSocket') || \
-        has(self.tls) == (has(self.transport) && self.transport == 'TLS')",
-    "message": "tls goes with transport: TLS and WebSocket, and TLS needs it"
-}]))]
-pub struct Listener {
-    /// Names the port of the Service.
-    #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
-    pub name: String,
-    /// The port of the Service; pods listen on one of their own.
-    #[schemars(range(min = 1, max = 65_535))]
-    pub port: i32,
-    /// TCP for plain text, as behind an Ingress; TLS for an end of TLS in the pods; WebSocket, with tls or without, for MQTT
-    /// over WebSocket. Default: TCP.
-    #[serde(default)]
-    pub transport: Transport,
-    /// The certificate; for transport TLS, and for WebSocket that is to be wss.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Tls>,
-}
-
-/// What carries the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Transport {
-    /// Plain text.
-    #[default]
-    TCP,
-    /// TLS 1.2 or 1.3.
-    TLS,
-    /// WebSocket, for MQTT: with tls wss, without it ws.
-    WebSocket,
-}
-
-/// A certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Tls {
-    /// A Secret of the Adapter's namespace with `tls.crt` and `tls.key`, as cert-manager makes it; reloaded in place.
-    pub secret_ref: SecretName,
-}
-
-/// Names a Secret of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SecretName {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
 }
 
 /// The Service in front of the pods.
@@ -395,156 +343,6 @@ pub struct ParentRef {
     pub section_name: Option<String>,
 }
 
-/// How the adapter program behaves: its options, where their defaults stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Settings {
-    /// How long a publish may wait for the broker before it is refused: at most 10m. Default: 10s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('10m'))",
-        "message": "more than 0 and at most 10m"
-    }]))]
-    pub publish_timeout: Option<String>,
-    /// Open connections of one listener of one pod; more wait until one ends. Default: 20000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub max_connections: Option<i32>,
-    /// What is logged: error, warn, info, debug, trace, or directives by module. Default: info.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub log_level: Option<String>,
-    /// How logs are written: Json for machines, Text for people. Default: Json.
-    pub log_format: LogFormat,
-    /// What is HTTP's own.
-    pub http: HttpSettings,
-    /// What is MQTT's own.
-    pub mqtt: MqttSettings,
-    /// What is WebSocket's own.
-    pub websocket: WebSocketSettings,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-    /// For people.
-    Text,
-}
-
-/// What is HTTP's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct HttpSettings {
-    /// How long an event stream may be silent before a comment is sent: at most 30s. Default: 15s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('30s'))",
-        "message": "more than 0 and at most 30s"
-    }]))]
-    pub keep_alive: Option<String>,
-    /// How long a client may take to send a request's head, or its body, or to take any of an answer: at most 10m.
-    /// Default: 30s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('10m'))",
-        "message": "more than 0 and at most 10m"
-    }]))]
-    pub timeout: Option<String>,
-    /// Bytes of all bodies that one pod holds at once; beyond it requests are answered 429. Default: 268435456.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1_024, max = 68_719_476_736_i64))]
-    pub bodies_max_bytes: Option<i64>,
-}
-
-/// What is MQTT's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MqttSettings {
-    /// The longest keep alive of a client; one that says more, or none, is told this: 1s to 18h. Default: as it says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('18h'))",
-        "message": "at least 1s and at most 18h"
-    }]))]
-    pub keep_alive_max: Option<String>,
-    /// How long a session may outlive its connection: 0s to 8760h. Default: 168h.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('0s') && duration(self) <= duration('8760h'))",
-        "message": "at most 8760h"
-    }]))]
-    pub session_expiry_max: Option<String>,
-    /// Bytes of one packet. Default: 1048576.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1_024, max = 268_435_455))]
-    pub packet_max_bytes: Option<i32>,
-    /// Messages of QoS 1 and 2 that wait for one client, there or away; more are dropped and counted. Default: 1000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub max_waiting: Option<i32>,
-    /// Bytes of them. Default: 1048576.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1_024, max = 1_073_741_824))]
-    pub waiting_max_bytes: Option<i32>,
-    /// Connections that one pod takes on in a second; more wait. Default: any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub max_connects_per_second: Option<i32>,
-    /// Connections of one pod that may wait at once to be let in; more are closed. Default: 1000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub max_half_open: Option<i32>,
-}
-
-/// What is WebSocket's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.pingInterval) ? self.pingInterval : '30s', has(self.idleTimeout) ? self.idleTimeout : '60s']\
-        .exists(s, !s.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')) || \
-        duration(has(self.pingInterval) ? self.pingInterval : '30s') < \
-        duration(has(self.idleTimeout) ? self.idleTimeout : '60s')",
-    "message": "pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone"
-}]))]
-pub struct WebSocketSettings {
-    /// How often a ping is sent: 1s to 10m, and below idleTimeout. Default: 30s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('10m'))",
-        "message": "at least 1s and at most 10m"
-    }]))]
-    pub ping_interval: Option<String>,
-    /// How long a client may be silent, its pongs included, before its socket is closed: 1s to 1h. Default: 60s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('1h'))",
-        "message": "at least 1s and at most 1h"
-    }]))]
-    pub idle_timeout: Option<String>,
-    /// The origins whose pages may open a socket, such as `https://app.example.com`. Default: any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 64),
-        inner(length(max = 253), regex(pattern = "^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\\[\\]-]+)$"))
-    )]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
-    pub origins: Option<Vec<String>>,
-    /// Messages of one socket that wait for the broker; no more of it are read meanwhile. Default: 64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub max_in_flight: Option<i32>,
-}
-
 /// How pods end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -585,18 +383,20 @@ impl AdapterSpec {
         if self.autoscaling.is_some() { None } else { Some(self.replicas.unwrap_or(REPLICAS_DEFAULT)) }
     }
 
-    /// The listeners, or the one that counts where none is given.
+    /// The listeners, or those that count where none is given.
     #[must_use]
     pub fn listeners_wanted(&self) -> Vec<Listener> {
         if !self.listeners.is_empty() {
             return self.listeners.clone();
         }
-        let (name, port) = match self.protocol {
-            Protocol::HTTP => ("http", 80),
-            Protocol::WebSocket => ("ws", 80),
-            Protocol::MQTT => ("mqtt", 1883),
-        };
-        vec![Listener { name: name.into(), port, transport: Transport::TCP, tls: None }]
+        let of = |name: &str, port, transport| Listener { name: name.into(), port, transport, tls: None };
+        match self.protocol {
+            Protocol::HTTP => vec![of("http", 80, Transport::TCP)],
+            Protocol::WebSocket => vec![of("ws", 80, Transport::TCP)],
+            Protocol::MQTT => vec![of("mqtt", 1883, Transport::TCP)],
+            // A pre-shared key needs no certificate.
+            Protocol::CoAP => vec![of("coap", 5683, Transport::UDP), of("coaps", 5684, Transport::DTLS)],
+        }
     }
 
     /// How long a pod that is told to end waits for its connections. What is no span counts as the default.
@@ -619,69 +419,16 @@ impl AdapterSpec {
         let carried = self.listeners.iter().any(|listener| listener.transport == Transport::WebSocket);
         let alone = "transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS";
         check.that(self.protocol == Protocol::MQTT || !carried, "spec", alone);
-        self.check_listeners(&mut check);
-        self.settings.websocket.check(&mut check);
-        let settings = &self.settings;
-        let [second, least] = [Duration::from_secs(1), Duration::from_millis(1)];
-        for (text, min, max, field) in [
-            (&settings.publish_timeout, least, TIMEOUT_MAX, "spec.settings.publishTimeout"),
-            (&settings.http.keep_alive, least, KEEP_ALIVE_MAX, "spec.settings.http.keepAlive"),
-            (&settings.http.timeout, least, TIMEOUT_MAX, "spec.settings.http.timeout"),
-            (&settings.websocket.ping_interval, second, TIMEOUT_MAX, "spec.settings.websocket.pingInterval"),
-            (&settings.websocket.idle_timeout, second, IDLE_TIMEOUT_MAX, "spec.settings.websocket.idleTimeout"),
-            (&self.drain.timeout, Duration::ZERO, DRAIN_MAX, "spec.drain.timeout"),
-        ] {
-            let fits = text.as_deref().is_none_or(|text| span(text).is_some_and(|span| (min..=max).contains(&span)));
-            check.that(fits, field, "a span as 30s or 5m within its bounds is needed");
-        }
+        let datagrams = |listener: &Listener| matches!(listener.transport, Transport::UDP | Transport::DTLS);
+        let fit = self.listeners.iter().all(|listener| datagrams(listener) == (self.protocol == Protocol::CoAP));
+        let alone =
+            "transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given";
+        check.that(fit, "spec", alone);
+        listener::check(&self.listeners, &mut check);
+        self.settings.check(&mut check);
+        check.span(&self.drain.timeout, Duration::ZERO..=DRAIN_MAX, "spec.drain.timeout");
         check.0
     }
-
-    fn check_listeners(&self, check: &mut Check) {
-        for (index, listener) in self.listeners.iter().enumerate() {
-            let field = format!("spec.listeners[{index}]");
-            let before = &self.listeners[..index];
-            let same = |other: &Listener| other.transport == listener.transport;
-            check.that(!before.iter().any(same), &field, "at most one listener of each transport");
-            let same = |other: &Listener| other.port == listener.port;
-            check.that(!before.iter().any(same), &field, "two listeners have the same port");
-            let other = |other: &Listener| listener.tls.is_some() && other.tls.is_some() && other.tls != listener.tls;
-            check.that(!before.iter().any(other), &field, "the listeners of an Adapter share one certificate");
-            let tls = match listener.transport {
-                Transport::TCP => listener.tls.is_none(),
-                Transport::TLS => listener.tls.is_some(),
-                Transport::WebSocket => true,
-            };
-            check.that(tls, &field, "tls goes with transport: TLS and WebSocket, and TLS needs it");
-        }
-    }
-}
-
-impl WebSocketSettings {
-    fn check(&self, check: &mut Check) {
-        let or = |given: &Option<String>, default| given.as_deref().map_or(Some(default), span);
-        let spans = or(&self.ping_interval, PING_INTERVAL_DEFAULT).zip(or(&self.idle_timeout, IDLE_TIMEOUT_DEFAULT));
-        let below =
-            "pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone";
-        check.that(spans.is_none_or(|(ping, idle)| ping < idle), "spec.settings.websocket", below);
-        let (origins, field) = (self.origins.as_deref(), "spec.settings.websocket.origins");
-        check.that(origins.is_none_or(|origins| !origins.is_empty()), field, "at least 1 item, or none of it");
-        check.at_most(origins.map_or(0, <[String]>::len), ORIGINS_MAX, field);
-        for (index, origin) in origins.unwrap_or_default().iter().enumerate() {
-            let message = "an origin as https://app.example.com is needed";
-            check.that(is_origin(origin), &format!("{field}[{index}]"), message);
-        }
-    }
-}
-
-/// As a browser says it, in lower case: a scheme and a host, perhaps a port, and no path; `null` of a page that has none.
-fn is_origin(text: &str) -> bool {
-    let of = |part: &str, more: &[u8]| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || more.contains(&b))
-    };
-    let named = text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.split_once("://").is_some_and(|(scheme, host)| of(scheme, b"-+.") && of(host, b"-._:[]"));
-    text.len() <= ORIGIN_CHARS_MAX && (named || text == "null")
 }
 
 impl Adapter {

@@ -1,6 +1,7 @@
 //! The bounds on every list and text, checked here as the API server checks them by the schema.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Aliases of a Thing or a Channel.
@@ -13,6 +14,8 @@ pub(crate) const SUBTOPICS_MAX: usize = 16;
 pub(crate) const PATTERN_CHARS_MAX: usize = 1_024;
 /// References to Secrets, and hashes, of a Thing.
 pub(crate) const CREDENTIALS_MAX: usize = 4;
+/// Characters of a name in a certificate.
+pub(crate) const CERTIFICATE_CHARS_MAX: usize = 1_024;
 /// Namespaces that a Channel lists.
 pub(crate) const NAMESPACES_MAX: usize = 64;
 /// Content types that a Channel admits.
@@ -95,6 +98,12 @@ impl Check {
         if !holds {
             self.0.push(Violation { field: field.to_owned(), message: message.to_owned() });
         }
+    }
+
+    /// Where a span of time is given, it is one and within these bounds.
+    pub(crate) fn span(&mut self, text: &Option<String>, bounds: RangeInclusive<Duration>, field: &str) {
+        let fits = text.as_deref().is_none_or(|text| span(text).is_some_and(|span| bounds.contains(&span)));
+        self.that(fits, field, "a span as 30s or 5m within its bounds is needed");
     }
 
     pub(crate) fn at_most(&mut self, count: usize, max: usize, field: &str) {

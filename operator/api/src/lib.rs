@@ -17,8 +17,9 @@ mod words;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 
 pub use adapter::{
-    Adapter, AdapterSpec, Autoscaling, Drain, ExternalTrafficPolicy, Gateway, HttpSettings, Ingress, Listener,
-    LogFormat, ParentRef, Protocol, Resources, SecretName, ServiceTemplate, ServiceType, Settings, Tls, Transport,
+    Adapter, AdapterSpec, Autoscaling, ClientAuth, CoapSettings, Drain, ExternalTrafficPolicy, Gateway, HttpSettings,
+    Ingress, Listener, LogFormat, MqttSettings, ParentRef, Protocol, Resources, SecretName, ServiceTemplate,
+    ServiceType, Settings, Tls, Transport, WebSocketSettings,
 };
 pub use bounds::{Violation, is_dns_label};
 pub use channel::{AllowedThings, Channel, ChannelSpec, Namespaces, Payload, Validate};
@@ -29,7 +30,9 @@ pub use status::{
     KeyStatus, ThingStatus, condition, keep_transitions,
 };
 pub use stored::{Known, Stored};
-pub use thing::{Connection, Credentials, Generate, KeyHash, Permission, SecretRef, Subtopics, Thing, ThingSpec};
+pub use thing::{
+    Certificate, Connection, Credentials, Generate, KeyHash, Permission, SecretRef, Subtopics, Thing, ThingSpec,
+};
 pub use words::{
     API_VERSION, CREDENTIALS_LABEL, GROUP, KEY_ENTRY, PAUSED_ANNOTATION, PREVIOUS_KEY_ENTRY,
     PREVIOUS_KEY_NOT_AFTER_ANNOTATION, ROTATE_ANNOTATION, ROTATED_ANNOTATION,

@@ -15,12 +15,14 @@ pub enum Reason {
     Suspended,
     /// The annotation `tidegate.io/paused` keeps the operator from writing anything for this object.
     ReconciliationPaused,
-    /// A Thing has no key that could be used, so it cannot connect.
+    /// A Thing has neither a key nor a certificate that could be used, so it cannot connect.
     NoCredentials,
     /// A key has fewer than 16 bytes; it is not used.
     WeakKey,
     /// A key is another Thing's already; it is not used here.
     DuplicateKey,
+    /// The name in the certificate is another Thing's already; it is not used here.
+    DuplicateCertificate,
     /// Every Secret and every Channel that the object names is there and may be used.
     ResolvedRefs,
     /// There is no such Secret, or it lacks the label that lets it hold keys.
@@ -75,7 +77,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order in which they stand above.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Accepted,
         Self::InvalidSpec,
         Self::IdConflict,
@@ -84,6 +86,7 @@ impl Reason {
         Self::NoCredentials,
         Self::WeakKey,
         Self::DuplicateKey,
+        Self::DuplicateCertificate,
         Self::ResolvedRefs,
         Self::SecretNotFound,
         Self::KeyNotFound,

@@ -17,7 +17,7 @@ const MESSAGE_CHARS_MAX: usize = 1_024;
 /// What a condition is about; each is good when it is true, but for `Degraded` and `Progressing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
-    /// The object itself is valid, and its ids and keys are its own.
+    /// The object itself is valid, and its ids, keys and certificate are its own.
     Accepted,
     /// What the object names is there and may be used.
     ResolvedRefs,

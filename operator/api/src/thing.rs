@@ -7,18 +7,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{
-    CONNECTIONS_MAX, CREDENTIALS_MAX, Check, OVERLAP_DEFAULT, OVERLAP_MAX, PATTERN_CHARS_MAX, SHA256_CHARS,
-    SUBTOPICS_MAX, TIME_CHARS_MAX, Violation, is_dns_label, is_dns_subdomain, span,
+    CERTIFICATE_CHARS_MAX, CONNECTIONS_MAX, CREDENTIALS_MAX, Check, OVERLAP_DEFAULT, OVERLAP_MAX, PATTERN_CHARS_MAX,
+    SHA256_CHARS, SUBTOPICS_MAX, TIME_CHARS_MAX, Violation, is_dns_label, is_dns_subdomain, span,
 };
 use crate::status::ThingStatus;
 
-/// A Thing: a device that shows a key and may publish and subscribe where it is connected.
+/// A Thing: a device that shows a key or a certificate and may publish and subscribe where it is connected.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tidegate.io",
     version = "v1alpha1",
     kind = "Thing",
-    doc = "A Thing: a device that shows a key and may publish and subscribe where it is connected.",
+    doc = "A Thing: a device that shows a key or a certificate and may publish and subscribe where it is connected.",
     namespaced,
     shortname = "tgth",
     category = "tidegate",
@@ -41,7 +41,7 @@ use crate::status::ThingStatus;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ThingSpec {
-    /// Whether the Thing is shut out for now: its keys are refused and its sessions ended.
+    /// Whether the Thing is shut out for now: its keys and its certificate are refused and its sessions ended.
     pub suspended: bool,
     /// Other ids of this Thing, for devices that are already flashed. Unique in the installation; the oldest Thing keeps
     /// an id that two claim.
@@ -52,7 +52,7 @@ pub struct ThingSpec {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "channel"]))]
     pub connections: Vec<Connection>,
-    /// The keys that the Thing may show; several at once, so that one can be replaced without a gap.
+    /// The keys that the Thing may show, several at once, so that one can be replaced without a gap; and its certificate.
     pub credentials: Credentials,
 }
 
@@ -104,7 +104,7 @@ pub struct Subtopics {
     pub subscribe: Option<Vec<String>>,
 }
 
-/// The keys of a Thing. Where nothing is said, one is generated.
+/// The keys and the certificate of a Thing. Where nothing is said, a key is generated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -124,8 +124,8 @@ pub struct Subtopics {
     }
 ]))]
 pub struct Credentials {
-    /// Has the operator make a Secret with a random key, once; what counts when neither secretRefs nor keyHashes are
-    /// given. Excludes both.
+    /// Has the operator make a Secret with a random key, once; what counts when none of secretRefs, keyHashes and
+    /// certificate is given. Excludes secretRefs and keyHashes; beside a certificate the Thing has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
     /// How long the previous generated key stays valid after a rotation: `24h`, `90m`, `1h30m`, at most `720h`. Default:
@@ -137,14 +137,44 @@ pub struct Credentials {
         "message": "at most 720h"
     }]))]
     pub overlap: Option<String>,
-    /// Keys in Secrets of the Thing's namespace that bear the label `tidegate.io/credentials: "true"`.
+    /// Keys in Secrets of the Thing's namespace that bear the label `tidegate.io/credentials: "true"`. As a pre-shared key
+    /// of CoAP over DTLS counts what has at most 512 bytes.
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub secret_refs: Vec<SecretRef>,
-    /// Hashes of keys that only the device has.
+    /// Hashes of keys that only the device has. CoAP over DTLS with pre-shared keys needs a key that the server has too, in
+    /// a Secret: there these do not count.
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub key_hashes: Vec<KeyHash>,
+    /// What the device's certificate calls it: whoever shows one of that name over TLS or DTLS needs no key. Who signs
+    /// such certificates is said by each Adapter, in its listener's tls.clientCaRef; that CA must give a name to one
+    /// device alone. The oldest Thing keeps a name that two claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
+/// A name in a certificate: exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.subject) ? 1 : 0) + (has(self.uriSan) ? 1 : 0) + (has(self.dnsSan) ? 1 : 0) == 1",
+    "message": "exactly one of subject, uriSan and dnsSan is needed"
+}]))]
+pub struct Certificate {
+    /// The certificate's whole subject, as RFC 4514 writes it, the last part first: `CN=pump-7,O=Acme`. Spaces behind
+    /// commas do not count; the order and the case do. `openssl x509 -noout -subject -nameopt RFC2253` prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1_024))]
+    pub subject: Option<String>,
+    /// One of the URIs among the certificate's subject alternative names, byte for byte: `urn:dev:mac:0024befffe804ff1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1_024))]
+    pub uri_san: Option<String>,
+    /// One of the DNS names among the certificate's subject alternative names, whatever the case: `pump-7.example`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1_024))]
+    pub dns_san: Option<String>,
 }
 
 /// A key that the operator makes.
@@ -256,10 +286,14 @@ impl Connection {
 }
 
 impl Credentials {
-    /// The Secret that the operator is to make for the Thing of this name; none where keys are given.
+    /// The Secret that the operator is to make for the Thing of this name; none where keys are given, or a certificate
+    /// and no wish for a key beside it.
     #[must_use]
     pub fn generated_secret(&self, thing_name: &str) -> Option<String> {
         if !self.secret_refs.is_empty() || !self.key_hashes.is_empty() {
+            return None;
+        }
+        if self.certificate.is_some() && self.generate.is_none() {
             return None;
         }
         let asked = self.generate.as_ref().and_then(|generate| generate.secret_name.clone());
@@ -291,6 +325,7 @@ impl Credentials {
 
     fn check(&self, check: &mut Check) {
         self.check_generated(check);
+        self.certificate.iter().for_each(|certificate| certificate.check(check));
         check.at_most(self.secret_refs.len(), CREDENTIALS_MAX, "spec.credentials.secretRefs");
         check.at_most(self.key_hashes.len(), CREDENTIALS_MAX, "spec.credentials.keyHashes");
         let active = self.secret_refs.len() + self.key_hashes.len();
@@ -315,6 +350,23 @@ impl Credentials {
             let hex = hash.sha256.len() == SHA256_CHARS && hash.sha256.bytes().all(|b| b.is_ascii_hexdigit());
             check.that(hex, &format!("{field}.sha256"), "64 hexadecimal digits are needed");
             check_times(check, &field, hash.not_before.as_deref(), hash.not_after.as_deref());
+        }
+    }
+}
+
+impl Certificate {
+    fn check(&self, check: &mut Check) {
+        let field = "spec.credentials.certificate";
+        let names = [(&self.subject, "subject"), (&self.uri_san, "uriSan"), (&self.dns_san, "dnsSan")];
+        let given = names.iter().filter(|(name, _)| name.is_some()).count();
+        check.that(given == 1, field, "exactly one of subject, uriSan and dnsSan is needed");
+        for (name, which) in names {
+            let fits = name.as_ref().is_none_or(|name| (1..=CERTIFICATE_CHARS_MAX).contains(&name.chars().count()));
+            check.that(
+                fits,
+                &format!("{field}.{which}"),
+                &format!("1 to {CERTIFICATE_CHARS_MAX} characters are needed"),
+            );
         }
     }
 }

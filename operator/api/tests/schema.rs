@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 use tidegate_api::{
-    AdapterSpec, ChannelSpec, ConditionStatus, ConditionType, Reason, Stored, Thing, ThingSpec, Time, condition, crds,
-    keep_transitions,
+    AdapterSpec, ChannelSpec, ConditionStatus, ConditionType, Reason, Stored, Thing, ThingSpec, Time, Transport,
+    condition, crds, keep_transitions,
 };
 
 /// The schema of a part of a resource.
@@ -152,6 +152,10 @@ fn an_adapter_that_says_only_its_protocol_has_the_documented_defaults() {
         (spec.listeners_wanted()[0].name.clone(), spec.listeners_wanted()[0].port)
     };
     assert_eq!((listener("WebSocket"), listener("MQTT")), (("ws".into(), 80), ("mqtt".into(), 1_883)));
+    let coap: AdapterSpec = serde_yaml::from_str("protocol: CoAP").unwrap();
+    let coap = coap.listeners_wanted();
+    let coap: Vec<_> = coap.iter().map(|of| (of.name.as_str(), of.port, of.transport, of.tls.is_some())).collect();
+    assert_eq!(coap, [("coap", 5_683, Transport::UDP, false), ("coaps", 5_684, Transport::DTLS, false)]);
     let scaled: AdapterSpec = serde_yaml::from_str("{protocol: HTTP, autoscaling: {maxReplicas: 5}}").unwrap();
     assert_eq!((scaled.replicas_wanted(), scaled.autoscaling.unwrap().min_replicas), (None, 2));
     let amounts: AdapterSpec =
@@ -176,11 +180,11 @@ fn what_is_wrong_with_an_adapter_is_named_without_an_api_server() {
     );
     check(
         "{protocol: HTTP, listeners: [{name: a, port: 1, transport: TLS}]}",
-        "spec.listeners[0]: tls goes with transport: TLS and WebSocket, and TLS needs it",
+        "spec.listeners[0]: tls goes with transport: TLS, WebSocket and DTLS, and TLS needs it",
     );
     check(
         "{protocol: WebSocket, listeners: [{name: a, port: 1, tls: {secretRef: {name: b}}}]}",
-        "spec.listeners[0]: tls goes with transport: TLS and WebSocket, and TLS needs it",
+        "spec.listeners[0]: tls goes with transport: TLS, WebSocket and DTLS, and TLS needs it",
     );
     check(
         "{protocol: WebSocket, listeners: [{name: a, port: 1, transport: WebSocket}]}",
@@ -188,7 +192,7 @@ fn what_is_wrong_with_an_adapter_is_named_without_an_api_server() {
     );
     check(
         "{protocol: MQTT, listeners: [{name: a, port: 1, transport: TLS, tls: {secretRef: {name: b}}}, {name: b, port: 2, transport: WebSocket, tls: {secretRef: {name: c}}}]}",
-        "spec.listeners[1]: the listeners of an Adapter share one certificate",
+        "spec.listeners[1]: the listeners of an Adapter share one tls: the certificate, clientCaRef and clientAuth",
     );
     check(
         "{protocol: HTTP, drain: {timeout: 2h}}",
@@ -210,6 +214,97 @@ fn what_is_wrong_with_an_adapter_is_named_without_an_api_server() {
         "{protocol: WebSocket, settings: {websocket: {origins: []}}}",
         "spec.settings.websocket.origins: at least 1 item, or none of it",
     );
+}
+
+#[test]
+fn what_is_wrong_with_coap_and_with_certificates_of_devices_is_named_without_an_api_server() {
+    let check = |yaml: &str, expected: &[&str]| {
+        let spec: AdapterSpec = serde_yaml::from_str(yaml).unwrap();
+        let said: Vec<String> = spec.violations().iter().map(ToString::to_string).collect();
+        assert_eq!(said, expected, "{yaml}");
+    };
+    let datagrams = "spec: transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given";
+    for protocol in ["HTTP", "WebSocket", "MQTT"] {
+        for transport in ["UDP", "DTLS"] {
+            let listener = format!("{{name: a, port: 1, transport: {transport}}}");
+            check(&format!("{{protocol: {protocol}, listeners: [{listener}]}}"), &[datagrams]);
+        }
+    }
+    check("{protocol: CoAP, listeners: [{name: a, port: 5683}]}", &[datagrams]);
+    check(
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: TLS, tls: {secretRef: {name: b}}}]}",
+        &[datagrams],
+    );
+    check("{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}, {name: b, port: 2}]}", &[datagrams]);
+    let needs = "tls goes with transport: TLS, WebSocket and DTLS, and TLS needs it";
+    check(
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP, tls: {secretRef: {name: b}}}]}",
+        &[&format!("spec.listeners[0]: {needs}")],
+    );
+    let alone = "ingress and gateway lead to protocol: HTTP and WebSocket alone";
+    check("{protocol: CoAP, ingress: {}}", &[&format!("spec: {alone}")]);
+    check("{protocol: CoAP, gateway: {parentRefs: [{name: a}]}}", &[&format!("spec: {alone}")]);
+    for period in ["59m", "25h", "0s"] {
+        let field = "spec.settings.coap.pingPeriod: a span as 30s or 5m within its bounds is needed";
+        check(&format!("{{protocol: CoAP, settings: {{coap: {{pingPeriod: {period}}}}}}}"), &[field]);
+    }
+    for auth in ["None", "Optional", "Required"] {
+        let tls = format!("{{secretRef: {{name: b}}, clientAuth: {auth}}}");
+        let said = "spec.listeners[0].tls: clientAuth needs clientCaRef: whose certificates devices may show";
+        let listener = format!("{{name: a, port: 1, transport: TLS, tls: {tls}}}");
+        check(&format!("{{protocol: HTTP, listeners: [{listener}]}}"), &[said]);
+    }
+    let one = |tls: &str| {
+        let first = format!("{{name: a, port: 1, transport: TLS, tls: {tls}}}");
+        format!(
+            "{{protocol: MQTT, listeners: [{first}, {{name: b, port: 2, transport: WebSocket, tls: {{secretRef: {{name: b}}}}}}]}}"
+        )
+    };
+    let shared =
+        "spec.listeners[1]: the listeners of an Adapter share one tls: the certificate, clientCaRef and clientAuth";
+    check(&one("{secretRef: {name: b}, clientCaRef: {name: c}}"), &[shared]);
+    check(&one("{secretRef: {name: c}}"), &[shared]);
+    check(&one("{secretRef: {name: b}}"), &[]);
+}
+
+#[test]
+fn what_is_wrong_with_the_spans_of_mqtt_is_named_without_an_api_server() {
+    for (field, span, is_wrong) in [
+        ("keepAliveMax", "999ms", true),
+        ("keepAliveMax", "1s", false),
+        ("keepAliveMax", "18h", false),
+        ("keepAliveMax", "18h1s", true),
+        ("sessionExpiryMax", "0s", false),
+        ("sessionExpiryMax", "8760h", false),
+        ("sessionExpiryMax", "8761h", true),
+    ] {
+        let yaml = format!("{{protocol: MQTT, settings: {{mqtt: {{{field}: {span}}}}}}}");
+        let spec: AdapterSpec = serde_yaml::from_str(&yaml).unwrap();
+        let fields: Vec<String> = spec.violations().into_iter().map(|violation| violation.field).collect();
+        let expected: &[String] = if is_wrong { &[format!("spec.settings.mqtt.{field}")] } else { &[] };
+        assert_eq!(fields, expected, "{yaml}");
+    }
+    let error = serde_yaml::from_str::<AdapterSpec>("{protocol: MQTT, settings: {mqtt: {maxWaitin: 3}}}").unwrap_err();
+    assert!(error.to_string().contains("maxWaitin"), "{error}");
+}
+
+#[test]
+fn an_adapter_of_coap_may_say_so_much() {
+    let check = |yaml: &str| {
+        let spec: AdapterSpec = serde_yaml::from_str(yaml).unwrap();
+        assert_eq!(spec.violations(), [], "{yaml}");
+    };
+    check("{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}]}");
+    check("{protocol: CoAP, listeners: [{name: a, port: 1, transport: DTLS}]}");
+    let tls = "{secretRef: {name: b}, clientCaRef: {name: c}, clientAuth: Required}";
+    check(&format!(
+        "{{protocol: CoAP, listeners: [{{name: a, port: 1, transport: UDP}}, {{name: b, port: 2, transport: DTLS, tls: {tls}}}]}}"
+    ));
+    check("{protocol: CoAP, settings: {coap: {pingPeriod: 1h}}}");
+    check("{protocol: CoAP, settings: {coap: {pingPeriod: 24h}}}");
+    for protocol in ["HTTP", "WebSocket", "MQTT"] {
+        check(&format!("{{protocol: {protocol}, listeners: [{{name: a, port: 1, transport: TLS, tls: {tls}}}]}}"));
+    }
 }
 
 #[test]
@@ -413,6 +508,32 @@ fn a_key_is_generated_where_none_is_given() {
         said,
         ["spec.credentials: a key is either generated or given: generate excludes secretRefs and keyHashes"]
     );
+    // A certificate is enough; a key beside it has to be asked for.
+    let certificate = "certificate: {dnsSan: a.example}";
+    assert_eq!(secret(&format!("credentials: {{{certificate}}}")), None);
+    assert_eq!(secret(&format!("credentials: {{generate: {{}}, {certificate}}}")).as_deref(), Some("dev-credentials"));
+    assert_eq!(thing(&format!("credentials: {{generate: {{}}, {certificate}}}")).violations(), []);
+}
+
+#[test]
+fn a_certificate_has_exactly_one_name_within_its_bounds() {
+    let check = |names: serde_json::Value, expected: &[&str]| {
+        let spec = serde_json::json!({"credentials": {"certificate": names}});
+        let spec: ThingSpec = serde_json::from_value(spec).unwrap();
+        let said: Vec<String> = spec.violations().iter().map(ToString::to_string).collect();
+        assert_eq!(said, expected);
+    };
+    let (most, more) = ("a".repeat(1_024), "a".repeat(1_025));
+    check(serde_json::json!({"subject": most}), &[]);
+    check(serde_json::json!({"uriSan": "urn:dev:7"}), &[]);
+    check(serde_json::json!({"dnsSan": "a.example"}), &[]);
+    let one = "spec.credentials.certificate: exactly one of subject, uriSan and dnsSan is needed";
+    check(serde_json::json!({}), &[one]);
+    check(serde_json::json!({"subject": "CN=a", "dnsSan": "a"}), &[one]);
+    let bounds = |field: &str| format!("spec.credentials.certificate.{field}: 1 to 1024 characters are needed");
+    check(serde_json::json!({"subject": more}), &[&bounds("subject")]);
+    check(serde_json::json!({"uriSan": ""}), &[&bounds("uriSan")]);
+    check(serde_json::json!({"dnsSan": more}), &[&bounds("dnsSan")]);
 }
 
 #[test]

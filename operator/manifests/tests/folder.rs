@@ -116,11 +116,11 @@ fn what_is_removed_is_gone() {
         &mut manifests,
         &folder,
         &expect![[r#"
-        channel lab.telemetry
-        thing lab.dev keys=0
-        Thing lab/dev: NoCredentials: there is no key that the Thing could show
-        Thing lab/dev: SecretNotFound: key a: there is no such Secret
-    "#]],
+            channel lab.telemetry
+            thing lab.dev keys=0
+            Thing lab/dev: NoCredentials: there is neither a key nor a certificate that the Thing could show
+            Thing lab/dev: SecretNotFound: key a: there is no such Secret
+        "#]],
     );
 }
 
@@ -183,6 +183,15 @@ fn no_value_of_a_secret_is_ever_said() {
         let said = format!("{reload:?} {}", reload.errors[0]);
         assert!(!said.contains("canary") && !said.contains("0123456789"), "{said}");
     }
+    // Where nothing is broken the key is in what is to be in force, in clear, and still not in what is said of it.
+    let folder = folder(&[("keys.yaml", SECRET), ("dev.yaml", &thing("dev"))]);
+    let mut manifests = Manifests::open(folder.path()).unwrap();
+    let reload = manifests.reload();
+    let keys = &reload.contents.as_ref().unwrap().things[0].keys;
+    assert!(keys[0].shared.as_ref().is_some_and(|key| key.as_bytes().starts_with(b"canary")));
+    let bytes = b"canary".map(|byte| byte.to_string()).join(", ");
+    let said = format!("{reload:?} {manifests:?}");
+    assert!(!said.contains("canary-") && !said.contains(&bytes), "{said}");
 }
 
 #[test]

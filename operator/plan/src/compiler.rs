@@ -1,12 +1,12 @@
 //! From what was observed to what is to be in force, one change at a time.
 //!
-//! A change costs what it touches: the Things of a Channel, the claimants of a key or an alias. The whole compile is the
+//! A change costs what it touches: the Things of a Channel, the claimants of a key, a certificate or an alias. The whole compile is the
 //! same code, told of every object.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_api::{Channel, Reason, Thing};
-use tidegate_model::{ChannelEntry, ChannelId, Delta, KeyHash, ThingEntry, ThingId};
+use tidegate_model::{CertificateName, ChannelEntry, ChannelId, Delta, KeyHash, ThingEntry, ThingId};
 
 use crate::compile::{channel_entry, grant};
 use crate::keys::{self, KeyOutcome};
@@ -23,12 +23,19 @@ pub struct Compiler {
     connected: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
     /// The Things that name a Secret.
     keyed: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
-    /// The Things that have a key, oldest first.
-    owners: BTreeMap<KeyHash, BTreeSet<Rank>>,
-    /// The keys that a Thing is among the owners of.
-    owned: BTreeMap<ObjectId, (Rank, Vec<KeyHash>)>,
+    /// The Things that have a proof, oldest first.
+    owners: BTreeMap<Proof, BTreeSet<Rank>>,
+    /// The proofs that a Thing is among the owners of.
+    owned: BTreeMap<ObjectId, (Rank, Vec<Proof>)>,
     dirty_channels: BTreeSet<ObjectId>,
     dirty_things: BTreeSet<ObjectId>,
+}
+
+/// What one Thing alone may prove with who it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Proof {
+    Key(KeyHash),
+    Certificate(CertificateName),
 }
 
 /// What changed since it was asked last.
@@ -62,6 +69,8 @@ pub struct ThingOutcome {
     pub fault: Option<Fault>,
     /// Its keys.
     pub keys: Vec<KeyOutcome>,
+    /// What its certificate calls it, or why that does not count, if it is to have one.
+    pub certificate: Option<Result<CertificateName, Fault>>,
     /// Its connections.
     pub connections: Vec<ConnectionOutcome>,
 }
@@ -168,14 +177,18 @@ impl Compiler {
     /// The Thing that a key belongs to.
     #[must_use]
     pub fn owner(&self, hash: &KeyHash) -> Option<&ObjectId> {
-        Some(&self.owners.get(hash)?.first()?.id)
+        self.owner_of(&Proof::Key(*hash))
+    }
+
+    fn owner_of(&self, proof: &Proof) -> Option<&ObjectId> {
+        Some(&self.owners.get(proof)?.first()?.id)
     }
 
     /// What changed since this was asked last.
     pub fn settle(&mut self) -> Settled {
         let mut things = std::mem::take(&mut self.dirty_things);
         for id in things.clone() {
-            things.extend(self.claim_keys(&id));
+            things.extend(self.claim_proofs(&id));
         }
         let channels = std::mem::take(&mut self.dirty_channels);
         let mut delta = Delta::default();
@@ -197,14 +210,17 @@ impl Compiler {
         Settled { delta, channels, things }
     }
 
-    /// Puts a Thing among the owners of its keys; returns those that share one of them, before or now.
-    fn claim_keys(&mut self, id: &ObjectId) -> BTreeSet<ObjectId> {
+    /// Puts a Thing among the owners of its proofs; returns those that share one of them, before or now.
+    fn claim_proofs(&mut self, id: &ObjectId) -> BTreeSet<ObjectId> {
         let now = self.things.get(id).filter(|held| held.counting().is_ok()).map(|held| {
             let keys = self.keys_of(held.object());
-            let mut hashes: Vec<_> = keys.iter().filter_map(|key| Some(key.key.as_ref().ok()?.hash)).collect();
-            hashes.sort_unstable();
-            hashes.dedup();
-            (held.rank().clone(), hashes)
+            let keys = keys.iter().filter_map(|key| Some(Proof::Key(key.key.as_ref().ok()?.hash)));
+            let certificate = held.object().spec.credentials.certificate.as_ref();
+            let certificate = certificate.and_then(|certificate| keys::certificate_name(certificate).ok());
+            let mut proofs: Vec<_> = keys.chain(certificate.map(Proof::Certificate)).collect();
+            proofs.sort_unstable();
+            proofs.dedup();
+            (held.rank().clone(), proofs)
         });
         if self.owned.get(id) == now.as_ref() {
             return BTreeSet::new();
@@ -212,9 +228,9 @@ impl Compiler {
         let mut sharing = BTreeSet::new();
         let before = self.owned.remove(id);
         for (owned, is_now) in before.iter().map(|owned| (owned, false)).chain(now.iter().map(|owned| (owned, true))) {
-            let (rank, hashes) = owned;
-            for hash in hashes {
-                let owners = self.owners.entry(*hash).or_default();
+            let (rank, proofs) = owned;
+            for proof in proofs {
+                let owners = self.owners.entry(proof.clone()).or_default();
                 if is_now {
                     owners.insert(rank.clone());
                 } else {
@@ -222,7 +238,7 @@ impl Compiler {
                 }
                 sharing.extend(owners.iter().map(|rank| rank.id.clone()));
                 if owners.is_empty() {
-                    self.owners.remove(hash);
+                    self.owners.remove(proof);
                 }
             }
         }
@@ -256,24 +272,12 @@ impl Compiler {
         let thing = match self.things.get(id)?.counting() {
             Ok(thing) => thing,
             Err(fault) => {
-                return Some(ThingOutcome { entry: None, fault: Some(fault), keys: vec![], connections: vec![] });
+                let (keys, connections) = (vec![], vec![]);
+                return Some(ThingOutcome { entry: None, fault: Some(fault), keys, certificate: None, connections });
             }
         };
-        let mut own = BTreeSet::new();
-        let mut keys = self.keys_of(thing);
-        for outcome in &mut keys {
-            let Ok(key) = &outcome.key else { continue };
-            let duplicate = if !own.insert(key.hash) {
-                Some("this Thing has the key under another id too")
-            } else if self.owner(&key.hash) != Some(id) {
-                Some("the key is in use")
-            } else {
-                None
-            };
-            if let Some(message) = duplicate {
-                outcome.key = Err((Reason::DuplicateKey, message.to_owned()));
-            }
-        }
+        let keys = self.own_keys(thing, id);
+        let certificate = self.own_certificate(thing, id);
         let counting = |id: &ObjectId| {
             let channel = self.channels.get(id)?.counting().ok()?;
             channel_entry(channel, id).is_ok().then_some(channel)
@@ -290,10 +294,42 @@ impl Compiler {
         let entry = ThingId::new(&id.namespace, &id.name).ok().filter(|_| !thing.spec.suspended).map(|thing_id| {
             let keys = keys.iter().filter_map(|outcome| outcome.key.as_ref().ok().cloned()).collect();
             let aliases = crate::compile::aliases(&thing.spec.aliases);
-            ThingEntry { id: thing_id, aliases, keys, certificate: None, grants }
+            let certificate = certificate.clone().and_then(Result::ok);
+            ThingEntry { id: thing_id, aliases, keys, certificate, grants }
         });
         let suspended = thing.spec.suspended.then(|| (Reason::Suspended, "spec.suspended is true".to_owned()));
-        Some(ThingOutcome { entry, fault: suspended, keys, connections })
+        Some(ThingOutcome { entry, fault: suspended, keys, certificate, connections })
+    }
+
+    /// The keys of the Thing, without those that are another's.
+    fn own_keys(&self, thing: &Thing, id: &ObjectId) -> Vec<KeyOutcome> {
+        let mut own = BTreeSet::new();
+        let mut keys = self.keys_of(thing);
+        for outcome in &mut keys {
+            let Ok(key) = &outcome.key else { continue };
+            let duplicate = if !own.insert(key.hash) {
+                Some("this Thing has the key under another id too")
+            } else if self.owner(&key.hash) != Some(id) {
+                Some("the key is in use")
+            } else {
+                None
+            };
+            if let Some(message) = duplicate {
+                outcome.key = Err((Reason::DuplicateKey, message.to_owned()));
+            }
+        }
+        keys
+    }
+
+    /// What the certificate of the Thing calls it, unless that is another's.
+    fn own_certificate(&self, thing: &Thing, id: &ObjectId) -> Option<Result<CertificateName, Fault>> {
+        let name = keys::certificate_name(thing.spec.credentials.certificate.as_ref()?);
+        Some(name.and_then(|name| {
+            if self.owner_of(&Proof::Certificate(name.clone())) == Some(id) {
+                return Ok(name);
+            }
+            Err((Reason::DuplicateCertificate, "certificate: the name is in use".to_owned()))
+        }))
     }
 
     /// What the authors of all objects should know, in the order of kind, namespace and name.
@@ -314,22 +350,24 @@ impl Compiler {
 }
 
 impl ThingOutcome {
-    /// The keys that count.
+    /// Whether there is a key or a certificate that counts.
     #[must_use]
-    pub fn has_key(&self) -> bool {
-        self.keys.iter().any(|outcome| outcome.key.is_ok())
+    pub fn has_credential(&self) -> bool {
+        self.keys.iter().any(|outcome| outcome.key.is_ok()) || matches!(self.certificate, Some(Ok(_)))
     }
 
     fn findings(self, id: &ObjectId) -> Vec<Finding> {
         let say = |fault| Finding::new(Kind::Thing, id, fault);
         let counts = self.fault.as_ref().is_none_or(|(reason, _)| *reason == Reason::Suspended);
-        let keyless = counts && !self.has_key();
+        let is_mute = counts && !self.has_credential();
         let mut findings: Vec<Finding> = self.fault.into_iter().map(say).collect();
         for KeyOutcome { id, key } in self.keys {
             findings.extend(key.err().map(|(reason, message)| say((reason, format!("key {id}: {message}")))));
         }
-        if keyless {
-            findings.push(say((Reason::NoCredentials, "there is no key that the Thing could show".to_owned())));
+        findings.extend(self.certificate.and_then(Result::err).map(say));
+        if is_mute {
+            let message = "there is neither a key nor a certificate that the Thing could show";
+            findings.push(say((Reason::NoCredentials, message.to_owned())));
         }
         findings.extend(self.connections.into_iter().filter_map(|connection| connection.fault).map(say));
         findings

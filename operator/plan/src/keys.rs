@@ -1,13 +1,18 @@
-//! From references and hashes to the keys of a Thing.
+//! From references, hashes and names to the keys and the certificate of a Thing.
 
 use jiff::Timestamp as Instant;
-use tidegate_api::{Credentials, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, Reason};
-use tidegate_model::{KeyEntry, KeyHash, Timestamp};
+use tidegate_api::{
+    Certificate, Credentials, KEY_ENTRY, PREVIOUS_KEY_ENTRY, PREVIOUS_KEY_NOT_AFTER_ANNOTATION, Reason,
+};
+use tidegate_model::{CertificateName, KeyEntry, KeyHash, SharedKey, Timestamp};
 
 use crate::KeySecret;
+use crate::objects::Fault;
 
 /// Fewest bytes of a key.
 const KEY_BYTES_MIN: usize = 16;
+/// Most bytes of a key that is told in clear: what libraries take as a pre-shared key.
+const SHARED_KEY_BYTES_MAX: usize = 512;
 
 /// What came of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +20,7 @@ pub struct KeyOutcome {
     /// Its id within the Thing.
     pub id: String,
     /// The key, or why it is not used.
-    pub key: Result<KeyEntry, (Reason, String)>,
+    pub key: Result<KeyEntry, Fault>,
 }
 
 /// The keys of the Thing `thing_name`, each with what came of it.
@@ -29,19 +34,32 @@ pub(crate) fn keys<'a>(
     }
     let from_secrets = credentials.secret_refs.iter().map(|reference| {
         let entry = || {
-            let hash = hash_in(secret(&reference.name), &reference.key)?;
-            entry(hash, reference.not_before.as_deref(), reference.not_after.as_deref())
+            let key = key_in(secret(&reference.name), &reference.key)?;
+            entry(key, reference.not_before.as_deref(), reference.not_after.as_deref())
         };
         KeyOutcome { id: reference.id.clone(), key: entry() }
     });
     let from_hashes = credentials.key_hashes.iter().map(|given| {
         let entry = || {
             let hash = hash_of(&given.sha256)?;
-            entry(hash, given.not_before.as_deref(), given.not_after.as_deref())
+            entry((hash, None), given.not_before.as_deref(), given.not_after.as_deref())
         };
         KeyOutcome { id: given.id.clone(), key: entry() }
     });
     from_secrets.chain(from_hashes).collect()
+}
+
+/// The name that a certificate is to bear, or why there is none.
+pub(crate) fn certificate_name(certificate: &Certificate) -> Result<CertificateName, Fault> {
+    let Certificate { subject, uri_san, dns_san } = certificate;
+    let name = match (subject, uri_san, dns_san) {
+        (Some(subject), None, None) => CertificateName::subject(subject).map_err(|error| ("subject", error)),
+        (None, Some(uri), None) => CertificateName::uri(uri).map_err(|error| ("uriSan", error)),
+        (None, None, Some(name)) => CertificateName::dns(name).map_err(|error| ("dnsSan", error)),
+        // Such a Thing is out of its bounds as a whole.
+        _ => return refuse(Reason::InvalidSpec, "certificate: exactly one name is needed"),
+    };
+    name.map_err(|(field, error)| (Reason::InvalidSpec, format!("certificate.{field}: {error}")))
 }
 
 /// The key that the operator made, and the one before it while it is valid.
@@ -50,11 +68,11 @@ fn generated(name: &str, secret: Option<&KeySecret>) -> Vec<KeyOutcome> {
         let message = format!("the Secret {name} with the generated key is not there yet");
         return vec![KeyOutcome { id: KEY_ENTRY.to_owned(), key: Err((Reason::SecretNotFound, message)) }];
     };
-    let key = hash_in(Some(secret), KEY_ENTRY).and_then(|hash| entry(hash, None, None));
+    let key = key_in(Some(secret), KEY_ENTRY).and_then(|key| entry(key, None, None));
     let mut keys = vec![KeyOutcome { id: KEY_ENTRY.to_owned(), key }];
     if secret.entries.contains_key(PREVIOUS_KEY_ENTRY) {
         let previous = match secret.annotations.get(PREVIOUS_KEY_NOT_AFTER_ANNOTATION) {
-            Some(end) => hash_in(Some(secret), PREVIOUS_KEY_ENTRY).and_then(|hash| entry(hash, None, Some(end))),
+            Some(end) => key_in(Some(secret), PREVIOUS_KEY_ENTRY).and_then(|key| entry(key, None, Some(end))),
             None => refuse(Reason::SecretInvalid, "the Secret does not say until when the previous key is valid"),
         };
         keys.push(KeyOutcome { id: PREVIOUS_KEY_ENTRY.to_owned(), key: previous });
@@ -62,11 +80,14 @@ fn generated(name: &str, secret: Option<&KeySecret>) -> Vec<KeyOutcome> {
     keys
 }
 
-fn refuse<T>(reason: Reason, message: &str) -> Result<T, (Reason, String)> {
+fn refuse<T>(reason: Reason, message: &str) -> Result<T, Fault> {
     Err((reason, message.to_owned()))
 }
 
-fn hash_in(secret: Option<&KeySecret>, key: &str) -> Result<KeyHash, (Reason, String)> {
+/// A key as it is looked for, and as it is where DTLS may need it.
+type Key = (KeyHash, Option<SharedKey>);
+
+fn key_in(secret: Option<&KeySecret>, key: &str) -> Result<Key, Fault> {
     let Some(secret) = secret else { return refuse(Reason::SecretNotFound, "there is no such Secret") };
     if !secret.labelled {
         return refuse(Reason::SecretNotFound, "the Secret lacks the label tidegate.io/credentials: \"true\"");
@@ -82,10 +103,11 @@ fn hash_in(secret: Option<&KeySecret>, key: &str) -> Result<KeyHash, (Reason, St
     if value.len() < KEY_BYTES_MIN {
         return refuse(Reason::WeakKey, "a key needs at least 16 bytes");
     }
-    Ok(KeyHash::of(value))
+    let shared = (value.len() <= SHARED_KEY_BYTES_MAX).then(|| SharedKey::new(value));
+    Ok((KeyHash::of(value), shared))
 }
 
-fn hash_of(hex: &str) -> Result<KeyHash, (Reason, String)> {
+fn hash_of(hex: &str) -> Result<KeyHash, Fault> {
     let mut bytes = [0; 32];
     let digit = |at: usize| hex.as_bytes().get(at).and_then(|b| char::from(*b).to_digit(16));
     for (index, byte) in bytes.iter_mut().enumerate() {
@@ -97,7 +119,7 @@ fn hash_of(hex: &str) -> Result<KeyHash, (Reason, String)> {
     Ok(KeyHash::from_bytes(bytes))
 }
 
-fn entry(hash: KeyHash, not_before: Option<&str>, not_after: Option<&str>) -> Result<KeyEntry, (Reason, String)> {
+fn entry((hash, shared): Key, not_before: Option<&str>, not_after: Option<&str>) -> Result<KeyEntry, Fault> {
     let time = |text: Option<&str>| match text.map(str::parse::<Instant>) {
         None => Ok(None),
         // What lies before 1970 has always been.
@@ -108,5 +130,5 @@ fn entry(hash: KeyHash, not_before: Option<&str>, not_after: Option<&str>) -> Re
     if not_before.zip(not_after).is_some_and(|(before, after)| before > after) {
         return refuse(Reason::InvalidSpec, "notBefore is after notAfter");
     }
-    Ok(KeyEntry { hash, shared: None, not_before, not_after })
+    Ok(KeyEntry { hash, shared, not_before, not_after })
 }

@@ -145,10 +145,11 @@ pub fn thing_status(
     let secret = thing.spec.credentials.generated_secret(&id.name);
     let before = thing.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let mut conditions = Conditions::new(thing.metadata.generation, now);
-    let accepted = (Reason::Accepted, "it is valid, and its ids and keys are its own");
+    let accepted = (Reason::Accepted, "it is valid, and its ids, keys and certificate are its own");
     let paused = is_paused(thing.metadata.annotations.as_ref())
         .then(|| (Reason::ReconciliationPaused, format!("the annotation {PAUSED_ANNOTATION} is true")));
-    let refused = outcome.fault.clone().or_else(|| key_fault(outcome, is_own_fault)).or(paused);
+    let certificate = || outcome.certificate.as_ref()?.as_ref().err().cloned();
+    let refused = outcome.fault.clone().or_else(|| key_fault(outcome, is_own_fault)).or_else(certificate).or(paused);
     conditions.judge(ConditionType::Accepted, refused, accepted);
     let conflict = || {
         let name = secret.as_ref().filter(|_| secret_conflict)?;

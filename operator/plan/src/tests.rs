@@ -56,7 +56,9 @@ fn say(plan: &Plan) -> String {
                 format!("{}{}{}", g.channel, if p { "+p" } else { "" }, if s { "+s" } else { "" })
             })
             .collect();
-        writeln!(text, "thing {} keys={} {}", thing.id, thing.keys.len(), grants.join(" ")).unwrap();
+        write!(text, "thing {} keys={} ", thing.id, thing.keys.len()).unwrap();
+        thing.certificate.iter().for_each(|name| write!(text, "[{name}] ").unwrap());
+        writeln!(text, "{}", grants.join(" ")).unwrap();
     }
     for finding in &plan.findings {
         writeln!(text, "{finding}").unwrap();
@@ -127,16 +129,16 @@ fn each_key_is_judged_by_itself() {
     check(
         &yaml,
         &expect![[r#"
-        thing lab.one keys=1 
-        thing lab.two keys=0 
-        Thing lab/one: WeakKey: key short: a key needs at least 16 bytes
-        Thing lab/one: KeyNotFound: key none: the Secret has no such entry
-        Thing lab/one: SecretInvalid: key blank: the key has white space at its ends
-        Thing lab/two: NoCredentials: there is no key that the Thing could show
-        Thing lab/two: SecretNotFound: key gone: there is no such Secret
-        Thing lab/two: SecretNotFound: key plain: the Secret lacks the label tidegate.io/credentials: "true"
-        Thing lab/two: SecretInvalid: key lines: the key has white space at its ends
-    "#]],
+            thing lab.one keys=1 
+            thing lab.two keys=0 
+            Thing lab/one: WeakKey: key short: a key needs at least 16 bytes
+            Thing lab/one: KeyNotFound: key none: the Secret has no such entry
+            Thing lab/one: SecretInvalid: key blank: the key has white space at its ends
+            Thing lab/two: NoCredentials: there is neither a key nor a certificate that the Thing could show
+            Thing lab/two: SecretNotFound: key gone: there is no such Secret
+            Thing lab/two: SecretNotFound: key plain: the Secret lacks the label tidegate.io/credentials: "true"
+            Thing lab/two: SecretInvalid: key lines: the key has white space at its ends
+        "#]],
     );
 }
 
@@ -151,11 +153,11 @@ fn a_key_belongs_to_the_oldest_thing_and_the_newer_is_not_told_whose_it_is() {
     check(
         &yaml,
         &expect![[r#"
-        thing lab.newer keys=0 
-        thing lab.older keys=1 
-        Thing lab/newer: NoCredentials: there is no key that the Thing could show
-        Thing lab/newer: DuplicateKey: key k: the key is in use
-    "#]],
+            thing lab.newer keys=0 
+            thing lab.older keys=1 
+            Thing lab/newer: NoCredentials: there is neither a key nor a certificate that the Thing could show
+            Thing lab/newer: DuplicateKey: key k: the key is in use
+        "#]],
     );
 }
 
@@ -194,7 +196,7 @@ fn connections_need_a_channel_and_its_consent() {
             channel plant.shut []
             thing lab.dev keys=0 plant.open+p plant.listed+s
             Thing lab/dev: InvalidSpec: the connection to lab/odd has a pattern that is none: the wildcard for all remaining levels is not the last level
-            Thing lab/dev: NoCredentials: there is no key that the Thing could show
+            Thing lab/dev: NoCredentials: there is neither a key nor a certificate that the Thing could show
             Thing lab/dev: SecretNotFound: key key: the Secret dev-credentials with the generated key is not there yet
             Thing lab/dev: ChannelNotFound: there is no Channel lab/none
             Thing lab/dev: NotPermitted: the Channel plant/shut does not admit Things of this namespace
@@ -221,7 +223,7 @@ fn what_is_out_of_bounds_or_taken_does_not_count_and_harms_nobody() {
             Channel lab/d: InvalidSpec: spec.payload.maxBytes: 1 to 16777216 is needed
             Channel lab/with.dot: InvalidSpec: metadata.name: a DNS label is needed: a-z, 0-9 and '-', at most 63, no dot
             Thing lab/off: Suspended: spec.suspended is true
-            Thing lab/off: NoCredentials: there is no key that the Thing could show
+            Thing lab/off: NoCredentials: there is neither a key nor a certificate that the Thing could show
             Thing lab/off: SecretNotFound: key key: the Secret off-credentials with the generated key is not there yet
         "#]],
     );
@@ -236,6 +238,121 @@ fn no_key_is_put_into_words() {
     assert!(!shown.contains("key-a-") && !shown.contains("\"short\"}"), "{shown}");
 }
 
+#[test]
+fn a_key_of_a_secret_is_known_in_clear_and_one_of_a_hash_is_not() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let long = "x".repeat(513);
+    let secrets = format!(
+        "---\nsecret: lab/keys\nentries: {{a: \"key-a-0123456789abc\\r\\n\", long: {long}}}\n---\nsecret: lab/gen-credentials\nend: '2030-01-01T00:00:00Z'\nentries: {{key: new-key-0123456789, previousKey: old-key-0123456789}}\n"
+    );
+    let given = format!(
+        "{{credentials: {{secretRefs: [{}, {}], keyHashes: [{{id: h, sha256: {hash}}}]}}}}",
+        key("a", "a"),
+        key("l", "long")
+    );
+    let plan = plan(observed(&(thing("gen", "{}") + &thing("dev", &given) + &secrets)));
+    let shared = |thing: &tidegate_model::ThingEntry| -> Vec<Option<String>> {
+        let text = |key: &tidegate_model::SharedKey| String::from_utf8(key.as_bytes().to_vec()).unwrap();
+        thing.keys.iter().map(|key| key.shared.as_ref().map(text)).collect()
+    };
+    let known: Vec<_> = plan.contents.things.iter().map(shared).collect();
+    let clear = |text: &str| Some(text.to_owned());
+    assert_eq!(known[0], [clear("key-a-0123456789abc"), None, None], "no line end, nothing too long");
+    assert_eq!(known[1], [clear("new-key-0123456789"), clear("old-key-0123456789")]);
+    for key in plan.contents.things.iter().flat_map(|thing| &thing.keys) {
+        assert!(key.shared.as_ref().is_none_or(|shared| tidegate_model::KeyHash::of(shared.as_bytes()) == key.hash));
+    }
+}
+
+#[test]
+fn a_certificate_is_enough_and_has_one_spelling() {
+    let yaml = thing("subject", "{credentials: {certificate: {subject: 'cn=pump-7, o=Acme'}}}")
+        + &thing("uri", "{credentials: {certificate: {uriSan: 'urn:dev:7'}}}")
+        + &thing("dns", "{credentials: {certificate: {dnsSan: Pump-7.Example}}}")
+        + &thing("both", "{credentials: {generate: {}, certificate: {uriSan: 'urn:dev:8'}}}")
+        + &thing("odd", "{credentials: {certificate: {subject: pump-7}}}")
+        + &thing("wild", "{credentials: {certificate: {dnsSan: '*.example'}}}")
+        + &thing("none", "{credentials: {certificate: {}}}")
+        + &thing("two", "{credentials: {certificate: {uriSan: 'urn:dev:9', dnsSan: a}}}");
+    check(
+        &yaml,
+        &expect![[r#"
+        thing lab.both keys=0 [URI urn:dev:8] 
+        thing lab.dns keys=0 [DNS name pump-7.example] 
+        thing lab.odd keys=0 
+        thing lab.subject keys=0 [subject CN=pump-7,O=Acme] 
+        thing lab.uri keys=0 [URI urn:dev:7] 
+        thing lab.wild keys=0 
+        Thing lab/both: SecretNotFound: key key: the Secret both-credentials with the generated key is not there yet
+        Thing lab/none: InvalidSpec: spec.credentials.certificate: exactly one of subject, uriSan and dnsSan is needed
+        Thing lab/odd: InvalidSpec: certificate.subject: a distinguished name as CN=pump-7,O=Acme is needed
+        Thing lab/odd: NoCredentials: there is neither a key nor a certificate that the Thing could show
+        Thing lab/two: InvalidSpec: spec.credentials.certificate: exactly one of subject, uriSan and dnsSan is needed
+        Thing lab/wild: InvalidSpec: certificate.dnsSan: a DNS name as pump-7.example is needed
+        Thing lab/wild: NoCredentials: there is neither a key nor a certificate that the Thing could show
+    "#]],
+    );
+}
+
+#[test]
+fn the_name_in_a_certificate_belongs_to_the_oldest_thing_also_while_that_is_suspended() {
+    let of = |name: &str, created: &str, spec: &str| meta("Thing", "lab", name, created) + "spec: " + spec + "\n";
+    let yaml = of("newer", "2026-02-01T00:00:00Z", "{credentials: {certificate: {subject: 'CN=pump-7, O=Acme'}}}")
+        + &of(
+            "older",
+            "2026-01-01T00:00:00Z",
+            "{suspended: true, credentials: {certificate: {subject: 'CN=pump-7,O=Acme'}}}",
+        )
+        + &of(
+            "newest",
+            "2026-03-01T00:00:00Z",
+            "{credentials: {generate: {}, certificate: {subject: 'cn=pump-7,O=Acme'}}}",
+        )
+        + "---\nsecret: lab/newest-credentials\nentries: {key: new-key-0123456789}\n";
+    check(
+        &yaml,
+        &expect![[r#"
+        thing lab.newer keys=0 
+        thing lab.newest keys=1 
+        Thing lab/newer: NoCredentials: there is neither a key nor a certificate that the Thing could show
+        Thing lab/newer: DuplicateCertificate: certificate: the name is in use
+        Thing lab/newest: DuplicateCertificate: certificate: the name is in use
+        Thing lab/older: Suspended: spec.suspended is true
+    "#]],
+    );
+}
+
+#[test]
+fn of_a_certificate_the_status_says_whether_it_is_its_own_and_no_secret_is_named() {
+    let status = |yaml: &str| {
+        let (mut compiler, observed) = (Compiler::new(), observed(yaml));
+        for thing in observed.things.clone() {
+            compiler.observe_thing(&ObjectId::of(&thing.metadata), Some(thing));
+        }
+        compiler.settle();
+        let (thing, id) = (observed.things.last().unwrap(), ObjectId::of(&observed.things.last().unwrap().metadata));
+        let outcome = compiler.thing_outcome(&id).unwrap();
+        let status = thing_status(thing, &outcome, false, Programmed::Acknowledged, jiff::Timestamp::UNIX_EPOCH);
+        let said: Vec<_> =
+            status.conditions.iter().map(|c| format!("{} {}: {}", c.type_, c.reason, c.message)).collect();
+        assert_eq!((status.credentials_secret, status.keys.len(), status.keys_usable), (None, 0, Some(0)));
+        said.join("\n")
+    };
+    let own = thing("a", "{credentials: {certificate: {dnsSan: a.example}}}");
+    expect![[r#"
+        Accepted Accepted: it is valid, and its ids, keys and certificate are its own
+        ResolvedRefs ResolvedRefs: all that it names is there
+        Programmed Programmed: every live adapter has acknowledged it
+        Ready Ready: it is in force"#]]
+    .assert_eq(&status(&own));
+    expect![[r#"
+        Accepted DuplicateCertificate: certificate: the name is in use
+        ResolvedRefs ResolvedRefs: all that it names is there
+        Programmed Programmed: every live adapter has acknowledged it
+        Ready DuplicateCertificate: certificate: the name is in use"#]]
+    .assert_eq(&status(&(own + &thing("b", "{credentials: {certificate: {dnsSan: A.example}}}"))));
+}
+
 /// A handful of objects that get in each other's way.
 fn objects() -> impl Strategy<Value = Vec<String>> {
     let name = || prop::sample::select(vec!["a", "b", "c", "Bad"]);
@@ -245,12 +362,13 @@ fn objects() -> impl Strategy<Value = Vec<String>> {
         meta("Channel", "lab", name, created) + &format!("spec: {{aliases: [{alias}]}}\n")
     });
     let entry = || prop::sample::select(vec!["a", "b", "line", "short"]);
-    let things = (name(), alias(), created(), name(), entry()).prop_map(|(name, alias, created, to, entry)| {
+    let certificate = prop::sample::select(vec!["", ", certificate: {dnsSan: p}", ", certificate: {dnsSan: P}"]);
+    let said = (name(), alias(), created(), name(), entry(), certificate);
+    let things = said.prop_map(|(name, alias, created, to, entry, certificate)| {
         let (to, key) = (to.to_lowercase(), key("k", entry));
+        let credentials = format!("{{secretRefs: [{key}]{certificate}}}");
         meta("Thing", "lab", name, created)
-            + &format!(
-                "spec: {{aliases: [{alias}], connections: [{{channel: {to}}}], credentials: {{secretRefs: [{key}]}}}}\n"
-            )
+            + &format!("spec: {{aliases: [{alias}], connections: [{{channel: {to}}}], credentials: {credentials}}}\n")
     });
     prop::collection::vec(prop_oneof![channels, things], 0..12)
 }

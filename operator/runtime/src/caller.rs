@@ -9,6 +9,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::Client;
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
+use tidegate_api::Protocol;
 use tidegate_plan::ObjectId;
 use tokio::time::Instant;
 
@@ -46,6 +47,8 @@ pub(crate) struct Caller {
     pub(crate) adapter: Option<ObjectId>,
     /// Whether it may speak for another replica.
     pub(crate) may_report: bool,
+    /// Whether it may have keys in clear.
+    pub(crate) may_have_keys: bool,
 }
 
 /// Checks callers against the API server.
@@ -71,7 +74,8 @@ impl Callers {
 
     /// Whether who shows this token may watch the grants. The ServiceAccount that the operator made for an Adapter may,
     /// without any right of its own: who may create Adapters decides. Of all others RBAC decides, by the verb `watch` on
-    /// the virtual resource `adapters/grants` of `tidegate.io`; the verb `update` is for other replicas.
+    /// the virtual resource `adapters/grants` of `tidegate.io`; the verb `update` is for other replicas. Keys in clear are
+    /// for pods of Adapters of CoAP, and for who may `get` `adapters/keys` too.
     ///
     /// # Errors
     /// [`Denial`].
@@ -121,19 +125,25 @@ impl Callers {
         }
         let user = status.user.unwrap_or_default();
         if let Some(adapter) = user.username.as_deref().and_then(service_account)
-            && self.state.known().fleet.is_account_of_an_adapter(&adapter)
+            && let Some(protocol) = self.state.known().fleet.protocol_of_account(&adapter)
         {
-            return Ok(Caller { adapter: Some(adapter), may_report: false });
+            let may_have_keys = protocol == Protocol::CoAP;
+            return Ok(Caller { adapter: Some(adapter), may_report: false, may_have_keys });
         }
-        let (may_watch, may_report) = (self.may(&user, "watch").await?, self.may(&user, "update").await?);
-        if may_watch || may_report { Ok(Caller { adapter: None, may_report }) } else { Err(Denial::Forbidden) }
+        let (may_watch, may_report) =
+            (self.may(&user, "watch", "grants").await?, self.may(&user, "update", "grants").await?);
+        if !may_watch && !may_report {
+            return Err(Denial::Forbidden);
+        }
+        let may_have_keys = may_watch && self.may(&user, "get", "keys").await?;
+        Ok(Caller { adapter: None, may_report, may_have_keys })
     }
 
-    async fn may(&self, user: &UserInfo, verb: &str) -> Result<bool, Denial> {
+    async fn may(&self, user: &UserInfo, verb: &str, part: &str) -> Result<bool, Denial> {
         let resource = ResourceAttributes {
             group: Some(tidegate_api::GROUP.to_owned()),
             resource: Some("adapters".to_owned()),
-            subresource: Some("grants".to_owned()),
+            subresource: Some(part.to_owned()),
             verb: Some(verb.to_owned()),
             ..ResourceAttributes::default()
         };

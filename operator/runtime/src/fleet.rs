@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tidegate_api::Adapter;
+use tidegate_api::{Adapter, Protocol};
 use tidegate_plan::{ADAPTER_LABEL, Installation, MANAGED_BY, MANAGED_BY_LABEL, ObjectId, OwnedKind};
 
 /// All of it.
@@ -131,11 +131,12 @@ impl Fleet {
         self.owned.get(id).cloned().unwrap_or_default()
     }
 
-    /// Whether an Adapter's pods run under a ServiceAccount of this name: one that is there and belongs to it.
-    pub(crate) fn is_account_of_an_adapter(&self, id: &ObjectId) -> bool {
-        let Some(adapter) = self.adapters.get(id) else { return false };
-        let account = self.owned.get(id).and_then(|of| of.get(&OwnedKind::ServiceAccount));
-        account.is_some_and(|account| belongs(account, adapter))
+    /// The protocol of the Adapter whose pods run under a ServiceAccount of this name, one that is there and belongs to
+    /// it; nothing when there is none.
+    pub(crate) fn protocol_of_account(&self, id: &ObjectId) -> Option<Protocol> {
+        let adapter = self.adapters.get(id)?;
+        let account = self.owned.get(id)?.get(&OwnedKind::ServiceAccount)?;
+        belongs(account, adapter).then_some(adapter.spec.protocol)
     }
 }
 

@@ -19,7 +19,8 @@ use hyper_util::service::TowerToHyperService;
 use tidegate_daemon::Stream;
 use tidegate_daemon::drain::Drain;
 use tidegate_grants_proto::{
-    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup, Resume,
+    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, Keys, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup,
+    Resume,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -121,10 +122,14 @@ async fn grants(Shared(server): Shared<Arc<GrantServer>>, RawQuery(query): RawQu
     let instance = instance.filter(|text| (1..=64).contains(&text.len())).map_or_else(made_up, str::to_owned);
     let mut table = server.state.table();
     table.borrow_and_update();
-    let (number, frames, cursor) = server.state.open_stream(instance, caller.adapter, Resume::from_query(&query));
+    // Whoever asks for more than it may have gets the rest: its other devices need that.
+    let keys = if caller.may_have_keys { Keys::from_query(&query) } else { Keys::Hashed };
+    let resume = Resume::from_query(&query);
+    let (number, frames, cursor) = server.state.open_stream(instance, caller.adapter, resume, keys);
     let open = Open { server: Arc::clone(&server), number };
     let draining = server.drain.is_draining();
-    let telling = Telling { open, frames: frames.into(), cursor, table, ends: now() + STREAM_MAX, ended: draining };
+    let (frames, ends) = (frames.into(), now() + STREAM_MAX);
+    let telling = Telling { open, frames, cursor, keys, table, ends, ended: draining };
     let body = Body::from_stream(stream::unfold(telling, Telling::next));
     ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
 }
@@ -150,6 +155,7 @@ struct Telling {
     open: Open,
     frames: VecDeque<Bytes>,
     cursor: Cursor,
+    keys: Keys,
     table: watch::Receiver<Cursor>,
     ends: Instant,
     ended: bool,
@@ -166,7 +172,7 @@ impl Telling {
             }
             let server = &self.open.server;
             // An adapter that was too slow to keep up begins anew.
-            let (frames, cursor) = server.state.since(self.cursor)?;
+            let (frames, cursor) = server.state.since(self.cursor, self.keys)?;
             if cursor > self.cursor {
                 (self.frames, self.cursor) = (frames.into(), cursor);
                 continue;
@@ -236,6 +242,6 @@ async fn lookup(Shared(server): Shared<Arc<GrantServer>>, headers: HeaderMap, bo
         return StatusCode::BAD_REQUEST.into_response();
     };
     let table = server.state.lookup(asked.sha256.into());
-    let (cursor, epoch) = (table.map(|table| table.cursor.0), table.map(|table| table.epoch.0.into()));
+    let (cursor, epoch) = (table.map(|(_, cursor)| cursor.0), table.map(|(epoch, _)| epoch.0.into()));
     Found { cursor, epoch }.to_cbor().into_response()
 }

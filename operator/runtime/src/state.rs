@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_api::{ConditionType, ObjectMeta};
-use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Resume};
+use tidegate_grants_proto::{Cursor, Epoch, Journal, JournalLimits, Keys, Resume};
 use tidegate_model::{ChannelId, KeyHash, ThingId};
 use tidegate_plan::{BrokerState, Compiler, Heard, ObjectId, Programmed};
 use tokio::sync::{Notify, watch};
@@ -260,23 +260,24 @@ impl State {
     }
 
     /// Opens the stream of an adapter: its number, its first frames, and the table that they end with.
-    /// `of` is the Adapter whose pod it is.
+    /// `of` is the Adapter whose pod it is, `keys` how it is told keys.
     pub(crate) fn open_stream(
         &self,
         instance: Instance,
         of: Option<ObjectId>,
         resume: Option<Resume>,
+        keys: Keys,
     ) -> (u64, Vec<Bytes>, Cursor) {
         let mut known = self.known();
         let stream = known.adapters.open(instance, of);
-        let (frames, cursor) = known.journal.open(resume, stream);
+        let (frames, cursor) = known.journal.open(resume, stream, keys);
         (stream, frames, cursor)
     }
 
     /// What an adapter that has the table of `cursor` lacks; nothing when it must begin anew.
-    pub(crate) fn since(&self, cursor: Cursor) -> Option<(Vec<Bytes>, Cursor)> {
+    pub(crate) fn since(&self, cursor: Cursor, keys: Keys) -> Option<(Vec<Bytes>, Cursor)> {
         let known = self.known();
-        Some((known.journal.since(cursor)?, known.journal.cursor()))
+        Some((known.journal.since(cursor, keys)?, known.journal.cursor()))
     }
 
     /// What is sent when nothing changed for a while.
@@ -361,11 +362,11 @@ impl State {
         self.known().adapters.close(stream, now);
     }
 
-    /// The table to look for a key in, if anybody has it.
-    pub(crate) fn lookup(&self, sha256: [u8; 32]) -> Option<Resume> {
+    /// The table to look for a key in, and its history, if anybody has it.
+    pub(crate) fn lookup(&self, sha256: [u8; 32]) -> Option<(Epoch, Cursor)> {
         let known = self.known();
         known.compiler.owner(&KeyHash::from_bytes(sha256))?;
-        Some(Resume { epoch: known.journal.epoch(), cursor: known.journal.cursor() })
+        Some((known.journal.epoch(), known.journal.cursor()))
     }
 
     /// How many Things and Channels are in the table.
@@ -416,15 +417,21 @@ impl Known {
         self.peers.heard(id, self.adapters.heard(id, now), now)
     }
 
-    /// A digest of an object's entry in the table; zero where it has none.
+    /// A digest of an object's entry in the table, and of its keys in clear; zero where it has none.
     fn entry(&self, subject: &Subject) -> u64 {
         let id = |id: &ObjectId| format!("{}.{}", id.namespace, id.name);
         let cbor = match subject {
             Subject::Thing(thing) => ThingId::parse(&id(thing)).ok().and_then(|id| self.journal.thing(&id)),
-            Subject::Channel(channel) => ChannelId::parse(&id(channel)).ok().and_then(|id| self.journal.channel(&id)),
+            Subject::Channel(channel) => {
+                let entry = ChannelId::parse(&id(channel)).ok().and_then(|id| self.journal.channel(&id));
+                entry.map(|entry| [entry, &[]])
+            }
             Subject::Adapter(_) => None,
         };
-        let digest = |cbor: &[u8]| Sha256::digest(cbor).first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        let digest = |parts: [&[u8]; 2]| {
+            let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize();
+            digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+        };
         cbor.map_or(0, digest)
     }
 

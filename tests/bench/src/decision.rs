@@ -50,7 +50,12 @@ fn table(things: u32) -> Result<GrantTable> {
         builder.thing(&ThingEntry {
             id: ThingId::new("fleet", &format!("thing-{thing}"))?,
             aliases: vec![],
-            keys: vec![KeyEntry { hash: KeyHash::of(key(thing).as_bytes()), shared: None, not_before: None, not_after: None }],
+            keys: vec![KeyEntry {
+                hash: KeyHash::of(key(thing).as_bytes()),
+                shared: None,
+                not_before: None,
+                not_after: None,
+            }],
             certificate: None,
             grants: grants.collect::<Result<_>>()?,
         })?;

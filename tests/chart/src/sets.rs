@@ -3,7 +3,7 @@
 use crate::{chart, helm};
 
 /// A set of values, by the name of its golden.
-pub const SETS: [(&str, &[&str]); 18] = [
+pub const SETS: [(&str, &[&str]); 21] = [
     ("default", &[]),
     (
         "one-replica",
@@ -65,7 +65,7 @@ pub const SETS: [(&str, &[&str]); 18] = [
             "adapters.http.spec.autoscaling.maxReplicas=9",
         ],
     ),
-    ("http-alone", &["adapters.websocket.enabled=false", "adapters.mqtt.enabled=false"]),
+    ("http-alone", &["adapters.websocket.enabled=false", "adapters.mqtt.enabled=false", "adapters.coap.enabled=false"]),
     ("mqtt-tls", &["adapters.mqtt.tls.secretName=mqtt-tls"]),
     (
         "mqtt-websocket",
@@ -80,6 +80,31 @@ pub const SETS: [(&str, &[&str]); 18] = [
         &[
             "adapters.websocket.tls.secretName=ws-tls",
             "adapters.websocket.spec.settings.websocket.origins={https://app.example.org}",
+        ],
+    ),
+    (
+        "coap-tls",
+        &[
+            "adapters.coap.tls.secretName=coap-tls",
+            "adapters.coap.tls.clientCaSecretName=devices",
+            "adapters.coap.spec.settings.coap.pingPeriod=24h",
+            "adapters.coap.spec.service.type=LoadBalancer",
+        ],
+    ),
+    (
+        "coap-dtls-alone",
+        &[
+            "adapters.coap.spec.listeners[0].name=coaps",
+            "adapters.coap.spec.listeners[0].port=15684",
+            "adapters.coap.spec.listeners[0].transport=DTLS",
+        ],
+    ),
+    (
+        "client-certificates",
+        &[
+            "adapters.mqtt.tls.issuerRef.name=ca",
+            "adapters.mqtt.tls.clientCaSecretName=devices",
+            "adapters.mqtt.tls.clientAuth=Required",
         ],
     ),
     ("default-deny", &["networkPolicy.defaultDeny=true"]),

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint}
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidegate_api::{AdapterSpec, Resources};
+use tidegate_api::{AdapterSpec, ClientAuth, Resources};
 
 /// Labels or annotations.
 pub type Texts = BTreeMap<String, String>;
@@ -146,6 +146,8 @@ pub struct Adapters {
     /// MQTT 5.0, 3.1.1 and 3.1. What is retained, the sessions of clients that are away and shared subscriptions are so far
     /// each pod's own.
     pub mqtt: Adapter,
+    /// CoAP over UDP and DTLS: publish by POST, subscribe by GET with Observe.
+    pub coap: Adapter,
 }
 
 /// A face.
@@ -154,7 +156,8 @@ pub struct Adapters {
 pub struct Adapter {
     /// Whether it is there.
     pub enabled: bool,
-    /// A listener with TLS beside the one in plain text, where one of these is given.
+    /// A listener with TLS beside the one in plain text, where a certificate is given. CoAP's listener with DTLS is there
+    /// without one too, for pre-shared keys.
     pub tls: Tls,
     /// The Adapter's spec: see `kubectl explain adapter.spec`. Listeners that are given here count instead of those that
     /// the chart would make; imagePullSecrets are those of image.pullSecrets where none are given.
@@ -162,8 +165,8 @@ pub struct Adapter {
     pub spec: Value,
 }
 
-/// A certificate.
-#[derive(Debug, Default, Serialize, JsonSchema)]
+/// A certificate, and whose certificates devices may show.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tls {
     /// The Secret with tls.crt and tls.key; where an issuer is given too, cert-manager makes it under this name.
@@ -172,6 +175,10 @@ pub struct Tls {
     pub issuer_ref: IssuerRef,
     /// The names in that certificate, beside those of the Service.
     pub dns_names: Vec<String>,
+    /// The Secret with ca.crt, the authorities that sign devices' certificates; devices are asked for none where empty.
+    pub client_ca_secret_name: String,
+    /// Whether devices are asked for a certificate of those authorities: None, Optional or Required.
+    pub client_auth: ClientAuth,
 }
 
 /// An issuer of cert-manager.
@@ -392,7 +399,20 @@ impl Default for Adapter {
 
 impl Default for Adapters {
     fn default() -> Self {
-        Self { http: Adapter::of("HTTP"), websocket: Adapter::of("WebSocket"), mqtt: Adapter::of("MQTT") }
+        let [http, websocket, mqtt, coap] = ["HTTP", "WebSocket", "MQTT", "CoAP"].map(Adapter::of);
+        Self { http, websocket, mqtt, coap }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            secret_name: String::new(),
+            issuer_ref: IssuerRef::default(),
+            dns_names: vec![],
+            client_ca_secret_name: String::new(),
+            client_auth: ClientAuth::Optional,
+        }
     }
 }
 

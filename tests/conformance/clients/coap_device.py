@@ -46,6 +46,11 @@ async def listen(observation):
 
 async def main():
     context = await aiocoap.Context.create_client_context()
+    if len(sys.argv) > 1:
+        # Where the server is, and the identity and the key that it is to be shown.
+        server, identity, key = sys.argv[1:]
+        psk = {"psk": {"ascii": key}, "client-identity": {"ascii": identity}}
+        context.client_credentials.load_from_dict({f"coaps://{server}/*": {"dtls": psk}})
     observation = listener = token = None
     reader = asyncio.StreamReader(limit=1 << 24)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

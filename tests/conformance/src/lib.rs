@@ -5,7 +5,9 @@
 
 pub mod coap;
 pub mod device;
+pub mod libcoap;
 pub mod mqtt;
+pub mod pki;
 pub mod ws;
 
 use std::collections::BTreeMap;
@@ -122,6 +124,7 @@ pub struct Adapter {
     mqtt: SocketAddr,
     mqtts: Option<SocketAddr>,
     coap: SocketAddr,
+    coaps: SocketAddr,
 }
 
 impl Adapter {
@@ -146,11 +149,11 @@ impl Adapter {
     }
 
     fn launch(arguments: &[&str], folder: TempDir) -> Result<Self> {
-        let listens = arguments.contains(&"--listen-coap");
+        let listeners = ["http", "https", "mqtt", "mqtts", "coap", "coaps"].map(|face| format!("--listen-{face}"));
+        let listeners = listeners.iter().filter(|option| !arguments.contains(&option.as_str()));
         let mut child = Command::new(program("adapter")?)
-            .args(["all", "--listen-http", "127.0.0.1:0", "--listen-https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--listen-mqtt", "127.0.0.1:0", "--listen-mqtts", "127.0.0.1:0"])
-            .args(if listens { &[] } else { &["--listen-coap", "127.0.0.1:0"][..] })
+            .args(["all", "--admin", "127.0.0.1:0"])
+            .args(listeners.flat_map(|option| [option.as_str(), "127.0.0.1:0"]))
             .args(["--drain-timeout", "10s"])
             .args(arguments)
             .stderr(Stdio::piped())
@@ -173,8 +176,9 @@ impl Adapter {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let (http, admin, mqtt, coap) = (nowhere, nowhere, nowhere, nowhere);
-        let mut adapter = Self { child, watch, folder, log, http, admin, https: None, mqtt, mqtts: None, coap };
+        let (http, admin, mqtt, coap, coaps) = (nowhere, nowhere, nowhere, nowhere, nowhere);
+        let (https, mqtts) = (None, None);
+        let mut adapter = Self { child, watch, folder, log, http, admin, https, mqtt, mqtts, coap, coaps };
         adapter.wait_until_ready(arguments.contains(&"--tls-cert"))?;
         Ok(adapter)
     }
@@ -192,11 +196,11 @@ impl Adapter {
             };
             let (http, admin, https) = (address("--listen-http"), address("--admin"), address("--listen-https"));
             let (mqtt, mqtts) = (address("--listen-mqtt"), address("--listen-mqtts"));
-            let coap = address("--listen-coap");
+            let udp = address("--listen-coap").zip(address("--listen-coaps"));
             let is_whole = (https.is_some() && mqtts.is_some()) || !with_tls;
-            if let (Some(http), Some(admin), Some(mqtt), Some(coap), true) = (http, admin, mqtt, coap, is_whole) {
+            if let (Some(http), Some(admin), Some(mqtt), Some(udp), true) = (http, admin, mqtt, udp, is_whole) {
                 (self.http, self.admin, self.https) = (http, admin, https);
-                (self.mqtt, self.mqtts, self.coap) = (mqtt, mqtts, coap);
+                (self.mqtt, self.mqtts, (self.coap, self.coaps)) = (mqtt, mqtts, udp);
                 if self.admin("/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                     return Ok(());
                 }
@@ -234,6 +238,12 @@ impl Adapter {
     #[must_use]
     pub const fn coap(&self) -> SocketAddr {
         self.coap
+    }
+
+    /// Where it serves CoAP over DTLS.
+    #[must_use]
+    pub const fn coaps(&self) -> SocketAddr {
+        self.coaps
     }
 
     /// All that it logged so far.

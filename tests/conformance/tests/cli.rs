@@ -4,7 +4,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use conformance::{Adapter, Certificate, KEY_1, KEY_2, program, until};
+use conformance::pki::{Authority, ClientCertificate, Name};
+use conformance::{Adapter, Certificate, KEY_1, KEY_2, MANIFESTS, program, until};
 use rabbitmq_rig::shared_url;
 use serde_json::{Value, json};
 
@@ -189,7 +190,8 @@ fn what_the_server_refuses_is_told_with_its_exit_code() {
         ("http://127.0.0.1:1", 69),
         ("mqtt://127.0.0.1:1", 69),
         ("coap://127.0.0.1:1", 69),
-        ("coaps://127.0.0.1", 64),
+        ("coaps://127.0.0.1:1", 69),
+        ("coaps://", 64),
         ("mqtt://", 64),
     ] {
         let output = tidegate(url, "", &["publish", "1"]).output().unwrap();
@@ -212,6 +214,84 @@ fn coap_checks_itself_and_says_what_it_cannot_say() {
     outcome(tidegate_as("", "wrong-key-0123456789", &url, "", &["publish", "1"]), 77, "4.01");
     outcome(tidegate(&url, "", &["publish", "1", "--retain"]), 64, "");
     outcome(tidegate(&url, "", &["publish", "1", "--user-property", "a=b"]), 64, "");
+
+    let url = format!("coaps://{}", adapter.coaps());
+    outcome(tidegate(&url, "", &["check"]), 0, "coap: accepted after ");
+    outcome(tidegate_as("flashed-dev1", KEY_1, &url, "", &["publish", "1"]), 0, "");
+    outcome(tidegate_as("lab.dev2", KEY_2, &url, "", &["publish", "1"]), 77, "4.03");
+    let unknown = ": the server does not know this Thing or its key";
+    outcome(tidegate_as("lab.dev1", "wrong-key-0123456789", &url, "", &["publish", "1"]), 77, unknown);
+    outcome(tidegate_as("lab.nobody", KEY_1, &url, "", &["publish", "1"]), 77, unknown);
+    outcome(tidegate_as("", KEY_1, &url, "", &["publish", "1"]), 64, "the Thing has to be named: --thing");
+    let nobody = format!("coaps://{}", adapter.http());
+    let silent = format!("nothing answers at {} over DTLS", adapter.http());
+    outcome(tidegate(&nobody, "", &["publish", "1"]), 69, &silent);
+}
+
+#[test]
+fn a_subscriber_over_dtls_gets_what_is_published_and_is_told_that_the_server_ends() {
+    let mut adapter = Adapter::start("memory:", &[]).unwrap();
+    let urls = [(format!("coaps://{}", adapter.coaps()), String::new())];
+    let mut subscribers = subscribe(&adapter, &urls);
+    let payload = "x".repeat(900);
+    let sent = tidegate(&urls[0].0, "", &["publish", &payload, "--content-type", "application/json"]);
+    let more = ["publish", "[1]", "--subtopic", "a/b", "--content-type", "application/json"];
+    for mut command in [sent, tidegate(&format!("http://{}", adapter.http()), "", &more)] {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    for expected in [payload.as_str(), "[1]"] {
+        let got: Value = serde_json::from_str(&subscribers[0].next()).unwrap();
+        assert_eq!((&got["payload"], &got["contentType"]), (&json!(expected), &json!("application/json")));
+    }
+    assert_eq!(adapter.terminate().unwrap(), Some(0));
+    let (code, words) = subscribers.pop().unwrap().end();
+    assert!(code == Some(77) && words.contains("5.03"), "{code:?} {words}");
+}
+
+/// `tidegate` with a certificate and nothing else.
+fn tidegate_with(certificate: &ClientCertificate, url: &str, ca: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(program("tidegate").unwrap());
+    command.args(more).args(["--url", url, "--channel", "lab.telemetry", "--ca", ca]);
+    command.args(["--cert", &certificate.cert]).env("TIDEGATE_CERT_KEY", &certificate.key);
+    command.env_remove("TIDEGATE_KEY").stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_certificate_needs_no_key_on_any_face() {
+    let (tls, authority) = (Certificate::new().unwrap(), Authority::new().unwrap());
+    let (cert, key, ca) = (tls.cert(), tls.key(), authority.ca());
+    let arguments = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let adapter = Adapter::start("memory:", &arguments).unwrap();
+    let (before, after) = MANIFESTS.split_once("name: dev1}").unwrap();
+    let named = "credentials: {certificate: {subject: \"CN=dev1,O=Lab\"}, ";
+    adapter.set_manifests(&format!("{before}name: dev1}}{}", after.replacen("credentials: {", named, 1))).unwrap();
+    let [dev1, stranger] = ["dev1", "stranger"].map(|name| authority.sign(Name::Subject(name)).unwrap());
+    for (scheme, port, refused) in [
+        ("https", adapter.https().unwrap().port(), "401"),
+        ("wss", adapter.https().unwrap().port(), "401"),
+        ("mqtts", adapter.mqtts().unwrap().port(), "BadUserNamePassword"),
+        ("coaps", adapter.coaps().port(), "4.01"),
+    ] {
+        let url = format!("{scheme}://localhost:{port}");
+        let outcome = |mut command: Command, code: i32, expected: &str| {
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{url}: {}", said(&output));
+            assert!(said(&output).contains(expected), "{url}: {}", said(&output));
+        };
+        // The manifests may not be in force yet.
+        outcome(tidegate_with(&dev1, &url, &cert, &["check", "--within", "20s"]), 0, ": accepted after ");
+        outcome(tidegate_with(&stranger, &url, &cert, &["publish", "1"]), 77, refused);
+        // The CA of the devices has not signed the server's.
+        outcome(tidegate_with(&dev1, &url, &ca, &["publish", "1"]), 69, "cannot publish: ");
+        let usage = "a key is needed, or a certificate where TLS is spoken";
+        let plain = url.replacen("s:", ":", 1);
+        outcome(tidegate_with(&dev1, &plain, &cert, &["publish", "1"]), 64, usage);
+        let mut mixed = tidegate_with(&dev1, &url, &cert, &["publish", "1"]);
+        mixed.env("TIDEGATE_CERT_KEY", &stranger.key);
+        outcome(mixed, 64, "do not belong together");
+    }
 }
 
 #[test]

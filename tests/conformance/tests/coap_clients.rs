@@ -1,12 +1,13 @@
-//! Clients of others over CoAP: libcoap's program from Debian and aiocoap from PyPI, against a real adapter.
+//! Clients of others over CoAP: libcoap's program from Debian, aiocoap from PyPI and coap-cli from npm, against a real adapter.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use conformance::device::{Device, python};
+use conformance::device::{Device, node, python};
+use conformance::libcoap::Libcoap;
 use conformance::ws::Socket;
 use conformance::{Adapter, KEY_1, KEY_2, MANIFESTS, until};
 use serde_json::{Value, json};
@@ -37,18 +38,6 @@ fn uri(adapter: &Adapter, subtopic: &str, key: &str) -> String {
     format!("coap://{}/{PATH}/{subtopic}?auth={key}", adapter.coap())
 }
 
-fn libcoap(arguments: &[&str], uri: &str) -> Command {
-    let mut command = Command::new("coap-client-notls");
-    command.args(arguments).arg(uri).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// All that it says: nothing where all is well and there is nothing to be told, whatever its exit code.
-fn said(arguments: &[&str], uri: &str) -> String {
-    let Output { stdout, stderr, .. } = libcoap(arguments, uri).output().unwrap();
-    String::from_utf8([stdout, stderr].concat()).unwrap()
-}
-
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -68,6 +57,7 @@ fn keep(adapter: &Adapter, subtopic: &str, payload: &str) {
 #[test]
 fn libcoap_publishes_in_every_way_and_is_told_what_is_wrong() {
     let adapter = start();
+    let libcoap = Libcoap::plain();
     let mut socket = listening(&adapter, "libcoap");
     let target = uri(&adapter, "libcoap", KEY_1);
     let whole = file(&large());
@@ -81,7 +71,7 @@ fn libcoap_publishes_in_every_way_and_is_told_what_is_wrong() {
         (&["-m", "post", "-t", JSON, "-f", &path], &large()),
     ];
     for (arguments, expected) in ways {
-        assert_eq!(said(arguments, &target), "", "{arguments:?}");
+        assert_eq!(libcoap.said(arguments, &target), "", "{arguments:?}");
         assert_eq!(socket.message().unwrap().text(), expected, "{arguments:?}");
     }
     assert_eq!(adapter.metric(PUBLISHED).unwrap(), 6);
@@ -93,14 +83,18 @@ fn libcoap_publishes_in_every_way_and_is_told_what_is_wrong() {
         (uri(&adapter, "a%2Fb", KEY_1), "4.00 malformed subtopic or filter"),
     ];
     for (uri, expected) in refused {
-        let said = said(&post, &uri);
+        let said = libcoap.said(&post, &uri);
         assert!(said.starts_with(expected), "{uri}: {said}");
     }
     let far = file(&"[0]".repeat(30_000));
     let far = far.path().display().to_string();
-    let told = said(&["-m", "post", "-t", JSON, "-b", "1024", "-f", &far], &target);
+    let told = libcoap.said(&["-m", "post", "-t", JSON, "-b", "1024", "-f", &far], &target);
     assert!(told.starts_with("4.13 "), "{told}");
-    assert!(said(&["-m", "get"], &format!("coap://{}/.well-known/core", adapter.coap())).starts_with("</channels>;"));
+    assert!(
+        libcoap
+            .said(&["-m", "get"], &format!("coap://{}/.well-known/core", adapter.coap()))
+            .starts_with("</channels>;")
+    );
     assert_eq!(adapter.metric(PUBLISHED).unwrap(), 6);
 }
 
@@ -108,43 +102,11 @@ fn libcoap_publishes_in_every_way_and_is_told_what_is_wrong() {
 fn libcoap_fetches_what_is_kept_in_blocks() {
     let adapter = start();
     let target = uri(&adapter, "kept", KEY_2);
-    assert_eq!(said(&["-m", "get"], &target), "");
+    assert_eq!(Libcoap::plain().said(&["-m", "get"], &target), "");
     keep(&adapter, "kept", &large());
     let ways: [&[&str]; 4] = [&[], &["-b", "64"], &["-b", "1024"], &["-N"]];
     for arguments in ways {
-        assert_eq!(said(arguments, &target).trim_end(), large(), "{arguments:?}");
-    }
-}
-
-/// A program that observes.
-struct Observing {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Drop for Observing {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Observing {
-    fn start(arguments: &[&str], uri: &str) -> Self {
-        let mut child = libcoap(arguments, uri).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    /// The next line that is none of nothing.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        while line.trim().is_empty() {
-            line.clear();
-            assert!(self.lines.read_line(&mut line).unwrap() > 0, "it ended");
-        }
-        line.trim_end().to_owned()
+        assert_eq!(Libcoap::plain().said(arguments, &target).trim_end(), large(), "{arguments:?}");
     }
 }
 
@@ -152,11 +114,14 @@ impl Observing {
 fn libcoap_observes_and_says_when_it_does_no_more() {
     let adapter = start();
     for arguments in [&["-w", "-s", "5"][..], &["-w", "-N", "-s", "5"]] {
-        let mut observing = Observing::start(arguments, &uri(&adapter, "watched", KEY_2));
+        let mut observing = Libcoap::plain().observe(arguments, &uri(&adapter, "watched", KEY_2));
         until("it observes", || adapter.metric(OBSERVATIONS).unwrap() == 1);
         for number in 0..10 {
             let payload = format!("[{number}]");
-            assert_eq!(said(&["-m", "post", "-t", JSON, "-e", &payload], &uri(&adapter, "watched", KEY_1)), "");
+            assert_eq!(
+                Libcoap::plain().said(&["-m", "post", "-t", JSON, "-e", &payload], &uri(&adapter, "watched", KEY_1)),
+                ""
+            );
             assert_eq!(observing.line(), payload, "{arguments:?}");
         }
         assert_eq!(
@@ -169,7 +134,7 @@ fn libcoap_observes_and_says_when_it_does_no_more() {
     }
     // Who observes what is kept is told that first.
     keep(&adapter, "watched", "[99]");
-    let mut observing = Observing::start(&["-w", "-s", "5"], &uri(&adapter, "watched", KEY_2));
+    let mut observing = Libcoap::plain().observe(&["-w", "-s", "5"], &uri(&adapter, "watched", KEY_2));
     assert_eq!(observing.line(), "[99]");
 }
 
@@ -181,11 +146,13 @@ fn libcoap_gets_through_where_datagrams_are_lost() {
     let adapter = start();
     // It may take longer than a WebSocket bears that nobody speaks.
     let mut events = adapter.subscribe(&format!("{PATH}/lossy"), KEY_2).unwrap();
-    let target = uri(&adapter, "lossy", KEY_1);
+    let (libcoap, target) = (Libcoap::plain(), uri(&adapter, "lossy", KEY_1));
     let payloads: Vec<String> = (0..COUNT).map(|number| format!("[{number}]")).collect();
     let programs: Vec<Child> = payloads
         .iter()
-        .map(|payload| libcoap(&["-l", "30%", "-m", "post", "-t", JSON, "-e", payload], &target).spawn().unwrap())
+        .map(|payload| {
+            libcoap.command(&["-l", "30%", "-m", "post", "-t", JSON, "-e", payload], &target).spawn().unwrap()
+        })
         .collect();
     for program in programs {
         program.wait_with_output().unwrap();
@@ -279,4 +246,51 @@ fn aiocoap_observes_until_it_says_no_or_resets_what_it_is_told() {
         }
         until("it does no more", || adapter.metric(OBSERVATIONS).unwrap() == 0);
     }
+}
+
+/// It leaves out a query, and says it as an option instead.
+#[test]
+fn coap_cli_publishes_and_observes() {
+    let adapter = start();
+    let mut socket = listening(&adapter, "cli");
+    let auth = |key: &str| format!("15,auth={key}");
+    let uri = format!("coap://{}/{PATH}/cli", adapter.coap());
+    let cli = |arguments: &[&str]| {
+        let script = format!("{}/node/node_modules/coap-cli/index.js", conformance::device::clients());
+        let mut command = node(&script);
+        command.args(arguments).arg(&uri);
+        command
+    };
+    let said = |arguments: &[&str]| {
+        let output = cli(arguments).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let own = auth(KEY_1);
+    for (arguments, payload) in [
+        (&["post", "-O", &own, "-p", "[1]"][..], "[1]"),
+        (&["put", "-O", &own, "-p", "[2]"], "[2]"),
+        (&["post", "-c", "-O", &own, "-p", "[3]"], "[3]"),
+    ] {
+        let told = said(arguments);
+        assert!(told.contains("(2.04)"), "{arguments:?}: {told}");
+        assert_eq!(socket.message().unwrap().text(), payload);
+    }
+    let told = said(&["post", "-O", &auth("key-none-0123456789"), "-p", "[1]"]);
+    assert!(told.contains("(4.01)"), "{told}");
+    // Whose first answer is empty leaves at once.
+    keep(&adapter, "cli", "[0]");
+    let other = auth(KEY_2);
+    let mut observing = cli(&["get", "-o", "-q", "-O", &other]).stdout(Stdio::piped()).spawn().unwrap();
+    until("it observes", || adapter.metric(OBSERVATIONS).unwrap() == 1);
+    adapter.publish(&format!("{PATH}/cli"), KEY_1, "application/json", b"[\"told\"]").unwrap();
+    let mut told = Vec::new();
+    let mut stdout = observing.stdout.take().unwrap();
+    until("it is told", || {
+        let mut part = [0; 64];
+        let count = stdout.read(&mut part).unwrap();
+        told.extend_from_slice(&part[..count]);
+        String::from_utf8_lossy(&told).contains("[\"told\"]")
+    });
+    observing.kill().unwrap();
+    observing.wait().unwrap();
 }

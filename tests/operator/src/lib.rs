@@ -193,6 +193,28 @@ impl Ground {
         Ok(String::from_utf8(output.stdout)?.trim().parse()?)
     }
 
+    /// Listens to the grants that whoever shows a token is told, in the bytes that are sent. `query` begins with a `?`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn told(&self, operator: &Operator, token: &str, query: &str) -> Result<Told> {
+        let url = format!("https://localhost:{}/v1/grants{query}", operator.grants()?.port());
+        let folder = TempDir::with_prefix("tidegate-told-")?;
+        let (ca, bytes) = (folder.path().join("ca.crt"), folder.path().join("bytes"));
+        let pem = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
+        std::fs::write(&ca, STANDARD.decode(pem)?)?;
+        let child = Command::new("curl")
+            .args(["--silent", "--no-buffer", "--fail", "--header", &format!("Authorization: Bearer {token}")])
+            .arg("--cacert")
+            .arg(&ca)
+            .arg("--output")
+            .arg(&bytes)
+            .arg(url)
+            .stdin(Stdio::null())
+            .spawn()?;
+        Ok(Told { child, bytes, _folder: folder })
+    }
+
     /// What kubectl says of an object at a path.
     ///
     /// # Errors
@@ -231,6 +253,30 @@ impl Ground {
     pub fn condition(&self, namespace: &str, object: &str, kind: &str) -> String {
         let path = format!("{{.status.conditions[?(@.type==\"{kind}\")]['status','reason']}}");
         self.jsonpath(&["-n", namespace, object], &path).unwrap_or_default().replace(' ', "/")
+    }
+}
+
+/// A grant stream as it comes, byte for byte. Dropping it ends it.
+pub struct Told {
+    child: Child,
+    bytes: PathBuf,
+    _folder: TempDir,
+}
+
+impl Told {
+    /// Whether a text was among the bytes so far.
+    #[must_use]
+    pub fn has(&self, text: &str) -> bool {
+        let bytes = std::fs::read(&self.bytes).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -104,10 +104,11 @@ fn an_adapter_becomes_its_objects_in_a_restricted_namespace() {
 fn pods_take_grants_by_being_of_an_adapter() {
     let (ground, operator) = running();
     let lab = ground.cluster.namespace("lab").unwrap();
-    let spec = "{protocol: HTTP, settings: {publishTimeout: 5s, maxConnections: 100, logLevel: debug, logFormat: Text, http: {keepAlive: 9s, timeout: 20s, bodiesMaxBytes: 65536}, websocket: {pingInterval: 5s, idleTimeout: 20s, origins: ['https://a.test', 'https://[2001:db8::1]:8443'], maxInFlight: 8}}, drain: {timeout: 1s}}";
+    let spec = "{protocol: HTTP, settings: {publishTimeout: 5s, maxConnections: 100, logLevel: debug, logFormat: Text, http: {keepAlive: 9s, timeout: 20s, bodiesMaxBytes: 65536}, websocket: {pingInterval: 5s, idleTimeout: 20s, origins: ['https://a.test', 'https://[2001:db8::1]:8443'], maxInFlight: 8}, coap: {pingPeriod: 2h, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}}, drain: {timeout: 1s}}";
     ground.cluster.apply(&adapter(&lab, "http", spec)).unwrap();
     let config = made(ground, &lab, "http")["configmap"]["data"]["adapter.yaml"].as_str().unwrap().to_owned();
     assert!(config.contains("publish-timeout: \"5s\"") && config.contains("websocket-origins"), "{config}");
+    assert!(config.contains("coap-ping-period: \"2h\""), "{config}");
 
     // Everything but the places on this machine is as it is in the pod.
     let folder = tempfile::tempdir().unwrap();
@@ -209,6 +210,33 @@ fn quiet(ground: &Ground, lab: &str) {
     let after = writes(ground, lab).iter().filter(|write| !write.contains("status")).count();
     assert_eq!(after, before.1 + 1, "only the other Adapter's Service: {:?}", writes(ground, lab));
     ground.cluster.kubectl(&["delete", "-n", lab, "adapter.tidegate.io/first"]).unwrap().ok().unwrap();
+}
+
+/// Datagrams of a device are to reach the pod that knows it; what has connections does not need that.
+#[test]
+fn coap_keeps_devices_with_their_pods_and_another_protocol_lets_them_go() {
+    let (ground, _) = running();
+    let lab = ground.cluster.namespace("lab").unwrap();
+    ground.cluster.apply(&adapter(&lab, "face", "{protocol: CoAP, service: {type: NodePort}}")).unwrap();
+    let made = made(ground, &lab, "face");
+    let ports = |service: &Value| {
+        let ports = service["spec"]["ports"].as_array().unwrap().iter();
+        ports.map(|port| format!("{} {} {}", port["name"], port["protocol"], port["port"])).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&made["service"]), [r#""coap" "UDP" 5683"#, r#""coaps" "UDP" 5684"#]);
+    let affinity = || {
+        let spec = get(ground, &lab, "service", "face").unwrap()["spec"].clone();
+        (spec["sessionAffinity"].clone(), spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].clone())
+    };
+    let kept = (Value::from("ClientIP"), Value::from(86_400));
+    assert_eq!(affinity(), kept);
+    patch(ground, &lab, "service/face", r#"{"spec":{"sessionAffinity":"None","sessionAffinityConfig":null}}"#);
+    until("the Service is as it was", || affinity() == kept);
+    patch(ground, &lab, "adapter.tidegate.io/face", r#"{"spec":{"protocol":"MQTT"}}"#);
+    until("the Service is another's", || affinity() == (Value::from("None"), Value::Null));
+    let service = get(ground, &lab, "service", "face").unwrap();
+    assert_eq!(ports(&service), [r#""mqtt" "TCP" 1883"#]);
+    until("all is well", || ground.condition(&lab, "adapter.tidegate.io/face", "Degraded") == "False/Healthy");
 }
 
 /// BR-43: what others put on what is ours stays, and nobody is fought over it.

@@ -55,6 +55,14 @@ const KEYS: &[Case] = &[
         "dev",
         "{credentials: {keyHashes: [{id: a, sha256: HASH, notBefore: '2030-01-01T00:00:00Z', notAfter: '2030-01-01T00:00:00+01:00'}]}}",
     ),
+    ("a certificate without a name", "Thing", "dev", "{credentials: {certificate: {}}}"),
+    (
+        "a certificate of two names",
+        "Thing",
+        "dev",
+        "{credentials: {certificate: {subject: 'CN=a', uriSan: 'urn:dev:1'}}}",
+    ),
+    ("a name in a certificate that is empty", "Thing", "dev", "{credentials: {certificate: {dnsSan: ''}}}"),
     ("an overlap that is too long", "Thing", "dev", "{credentials: {overlap: 721h}}"),
     ("an overlap that is none", "Thing", "dev", "{credentials: {overlap: 1 day}}"),
 ];
@@ -102,6 +110,26 @@ const ADAPTERS: &[Case] = &[
         "ws",
         "{protocol: WebSocket, listeners: [{name: a, port: 80, transport: WebSocket}]}",
     ),
+    (
+        "one certificate, and devices' own on one of two listeners",
+        "Adapter",
+        "mqtt",
+        "{protocol: MQTT, listeners: [{name: a, port: 8883, transport: TLS, tls: {secretRef: {name: a}, clientCaRef: {name: c}}}, \
+            {name: b, port: 443, transport: WebSocket, tls: {secretRef: {name: a}}}]}",
+    ),
+    (
+        "devices' certificates of nobody",
+        "Adapter",
+        "http",
+        "{protocol: HTTP, listeners: [{name: a, port: 443, transport: TLS, tls: {secretRef: {name: b}, clientAuth: Required}}]}",
+    ),
+    (
+        "a word that is none for devices' certificates",
+        "Adapter",
+        "http",
+        "{protocol: HTTP, listeners: [{name: a, port: 443, transport: TLS, tls: {secretRef: {name: b}, clientCaRef: {name: c}, clientAuth: Maybe}}]}",
+    ),
+    ("a setting of MQTT that is none", "Adapter", "mqtt", "{protocol: MQTT, settings: {mqtt: {maxWaitin: 3}}}"),
     ("a way in that MQTT does not take", "Adapter", "mqtt", "{protocol: MQTT, ingress: {}}"),
     ("two ways in", "Adapter", "http", "{protocol: HTTP, ingress: {}, gateway: {parentRefs: [{name: g}]}}"),
     ("a label of the operator", "Adapter", "http", "{protocol: HTTP, podLabels: {app.kubernetes.io/name: x}}"),
@@ -129,6 +157,27 @@ const ADAPTERS: &[Case] = &[
         "{protocol: WebSocket, settings: {websocket: {origins: ['https://a.test', 'https://a.test/', 'https://a.test,https://b.test', '*']}}}",
     ),
     ("a name that is no Service's", "Adapter", "1st", "{protocol: HTTP}"),
+];
+
+const COAP: &[Case] = &[
+    ("CoAP over what is said nowhere", "Adapter", "coap", "{protocol: CoAP, listeners: [{name: a, port: 5683}]}"),
+    (
+        "CoAP over TLS",
+        "Adapter",
+        "coap",
+        "{protocol: CoAP, listeners: [{name: a, port: 5684, transport: TLS, tls: {secretRef: {name: b}}}]}",
+    ),
+    ("HTTP over UDP", "Adapter", "http", "{protocol: HTTP, listeners: [{name: a, port: 80, transport: UDP}]}"),
+    ("MQTT over DTLS", "Adapter", "mqtt", "{protocol: MQTT, listeners: [{name: a, port: 8883, transport: DTLS}]}"),
+    (
+        "a certificate for datagrams in plain text",
+        "Adapter",
+        "coap",
+        "{protocol: CoAP, listeners: [{name: a, port: 5683, transport: UDP, tls: {secretRef: {name: b}}}]}",
+    ),
+    ("a way in that CoAP does not take", "Adapter", "coap", "{protocol: CoAP, gateway: {parentRefs: [{name: g}]}}"),
+    ("an observer that is asked too often", "Adapter", "coap", "{protocol: CoAP, settings: {coap: {pingPeriod: 59m}}}"),
+    ("an observer that is asked too late", "Adapter", "coap", "{protocol: CoAP, settings: {coap: {pingPeriod: 25h}}}"),
 ];
 
 /// Applies each case and compares what `kubectl` says.
@@ -179,17 +228,23 @@ fn keys_are_refused_at_apply_in_words_that_a_person_understands() {
     check(
         KEYS,
         &expect![[r###"
-        ## a generated key and a given one
-        The Thing "dev" is invalid: spec.credentials: Invalid value: a key is either generated or given: generate excludes secretRefs and keyHashes
-        ## one id for two keys
-        The Thing "dev" is invalid: spec.credentials: Invalid value: an id names one key: secretRefs and keyHashes share one
-        ## a key that ends before it begins
-        The Thing "dev" is invalid: spec.credentials.keyHashes[0]: Invalid value: notBefore is after notAfter
-        ## an overlap that is too long
-        The Thing "dev" is invalid: spec.credentials.overlap: Invalid value: "721h": at most 720h
-        ## an overlap that is none
-        The Thing "dev" is invalid: spec.credentials.overlap: Invalid value: "1 day": spec.credentials.overlap in body should match '^([0-9]{1,5}(h|m|s|ms)){1,4}$'
-    "###]],
+            ## a generated key and a given one
+            The Thing "dev" is invalid: spec.credentials: Invalid value: a key is either generated or given: generate excludes secretRefs and keyHashes
+            ## one id for two keys
+            The Thing "dev" is invalid: spec.credentials: Invalid value: an id names one key: secretRefs and keyHashes share one
+            ## a key that ends before it begins
+            The Thing "dev" is invalid: spec.credentials.keyHashes[0]: Invalid value: notBefore is after notAfter
+            ## a certificate without a name
+            The Thing "dev" is invalid: spec.credentials.certificate: Invalid value: exactly one of subject, uriSan and dnsSan is needed
+            ## a certificate of two names
+            The Thing "dev" is invalid: spec.credentials.certificate: Invalid value: exactly one of subject, uriSan and dnsSan is needed
+            ## a name in a certificate that is empty
+            The Thing "dev" is invalid: spec.credentials.certificate.dnsSan: Invalid value: "": spec.credentials.certificate.dnsSan in body should be at least 1 chars long
+            ## an overlap that is too long
+            The Thing "dev" is invalid: spec.credentials.overlap: Invalid value: "721h": at most 720h
+            ## an overlap that is none
+            The Thing "dev" is invalid: spec.credentials.overlap: Invalid value: "1 day": spec.credentials.overlap in body should match '^([0-9]{1,5}(h|m|s|ms)){1,4}$'
+        "###]],
     );
 }
 
@@ -221,22 +276,32 @@ fn an_adapter_is_refused_at_apply_in_words_that_a_person_understands() {
             * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
             ## a protocol that is none
             The Adapter "http" is invalid: 
-            * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP", "WebSocket", "MQTT"
+            * spec.protocol: Unsupported value: "Smoke": supported values: "HTTP", "WebSocket", "MQTT", "CoAP"
             * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
             ## replicas and autoscaling
             The Adapter "http" is invalid: spec: Invalid value: the number of pods is either given or found: replicas excludes autoscaling
             ## fewest above most
             The Adapter "http" is invalid: spec.autoscaling: Invalid value: minReplicas is above maxReplicas
             ## TLS without a certificate
-            The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS and WebSocket, and TLS needs it
+            The Adapter "http" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, WebSocket and DTLS, and TLS needs it
             ## two listeners of one transport
             The Adapter "http" is invalid: spec.listeners: Invalid value: at most one listener of each transport
             ## a certificate for plain text
-            The Adapter "ws" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS and WebSocket, and TLS needs it
+            The Adapter "ws" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, WebSocket and DTLS, and TLS needs it
             ## two certificates
-            The Adapter "mqtt" is invalid: spec.listeners: Invalid value: the listeners of an Adapter share one certificate
+            The Adapter "mqtt" is invalid: spec.listeners: Invalid value: the listeners of an Adapter share one tls: the certificate, clientCaRef and clientAuth
             ## WebSocket that does not carry MQTT
             The Adapter "ws" is invalid: spec: Invalid value: transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS
+            ## one certificate, and devices' own on one of two listeners
+            The Adapter "mqtt" is invalid: spec.listeners: Invalid value: the listeners of an Adapter share one tls: the certificate, clientCaRef and clientAuth
+            ## devices' certificates of nobody
+            The Adapter "http" is invalid: spec.listeners[0].tls: Invalid value: clientAuth needs clientCaRef: whose certificates devices may show
+            ## a word that is none for devices' certificates
+            The Adapter "http" is invalid: 
+            * spec.listeners[0].tls.clientAuth: Unsupported value: "Maybe": supported values: "None", "Optional", "Required"
+            * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation
+            ## a setting of MQTT that is none
+            Error from server (BadRequest): error when creating "STDIN": Adapter in version "v1alpha1" cannot be handled as a Adapter: strict decoding error: unknown field "spec.settings.mqtt.maxWaitin"
             ## a way in that MQTT does not take
             The Adapter "mqtt" is invalid: spec: Invalid value: ingress and gateway lead to protocol: HTTP and WebSocket alone
             ## two ways in
@@ -264,6 +329,31 @@ fn an_adapter_is_refused_at_apply_in_words_that_a_person_understands() {
             * spec.settings.websocket.origins[3]: Invalid value: "*": spec.settings.websocket.origins[3] in body should match '^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\[\]-]+)$'
             ## a name that is no Service's
             The Adapter "1st" is invalid: <nil>: Invalid value: the name of an Adapter has at most 52 of a-z, 0-9 and '-', no dot, and begins with a letter
+        "###]],
+    );
+}
+
+#[test]
+fn an_adapter_of_datagrams_is_refused_at_apply_in_words_that_a_person_understands() {
+    check(
+        COAP,
+        &expect![[r###"
+            ## CoAP over what is said nowhere
+            The Adapter "coap" is invalid: spec: Invalid value: transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given
+            ## CoAP over TLS
+            The Adapter "coap" is invalid: spec: Invalid value: transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given
+            ## HTTP over UDP
+            The Adapter "http" is invalid: spec: Invalid value: transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given
+            ## MQTT over DTLS
+            The Adapter "mqtt" is invalid: spec: Invalid value: transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given
+            ## a certificate for datagrams in plain text
+            The Adapter "coap" is invalid: spec.listeners[0]: Invalid value: tls goes with transport: TLS, WebSocket and DTLS, and TLS needs it
+            ## a way in that CoAP does not take
+            The Adapter "coap" is invalid: spec: Invalid value: ingress and gateway lead to protocol: HTTP and WebSocket alone
+            ## an observer that is asked too often
+            The Adapter "coap" is invalid: spec.settings.coap.pingPeriod: Invalid value: "59m": at least 1h and at most 24h
+            ## an observer that is asked too late
+            The Adapter "coap" is invalid: spec.settings.coap.pingPeriod: Invalid value: "25h": at least 1h and at most 24h
         "###]],
     );
 }
@@ -318,6 +408,12 @@ fn what_is_written_is_stored_as_it_was_written() {
         "telemetry",
         "{payload: {contentType: text/plain}}",
     ));
+    expect![[r#"{"credentials":{"certificate":{"subject":"CN=pump-7, O=Acme"},"generate":{}},"suspended":false}"#]]
+        .assert_eq(&spec(
+            "Thing",
+            "pump",
+            "{credentials: {generate: {}, certificate: {subject: 'CN=pump-7, O=Acme'}}}",
+        ));
     let full = "{protocol: HTTP, replicas: 3, listeners: [{name: http, port: 80}, {name: https, port: 443, transport: TLS, tls: {secretRef: {name: cert}}}],
         service: {type: LoadBalancer, externalTrafficPolicy: Local}, gateway: {parentRefs: [{name: gate}], host: iot.example.org},
         settings: {publishTimeout: 5s, http: {keepAlive: 20s}}, drain: {timeout: 5m}, resources: {requests: {cpu: 1, memory: 64Mi}},
@@ -331,6 +427,13 @@ fn what_is_written_is_stored_as_it_was_written() {
     let mqtt = "{protocol: MQTT, listeners: [{name: mqtts, port: 8883, transport: TLS, tls: {secretRef: {name: cert}}},
         {name: mqtt-wss, port: 443, transport: WebSocket, tls: {secretRef: {name: cert}}}]}";
     expect![[r#"{"listeners":[{"name":"mqtts","port":8883,"tls":{"secretRef":{"name":"cert"}},"transport":"TLS"},{"name":"mqtt-wss","port":443,"tls":{"secretRef":{"name":"cert"}},"transport":"WebSocket"}],"protocol":"MQTT"}"#]].assert_eq(&spec("Adapter", "mqtt", mqtt));
+    let coap = "{protocol: CoAP, listeners: [{name: coap, port: 5683, transport: UDP},
+        {name: coaps, port: 5684, transport: DTLS, tls: {secretRef: {name: cert}, clientCaRef: {name: devices}, clientAuth: Optional}}],
+        settings: {coap: {pingPeriod: 24h}}}";
+    expect![[r#"{"listeners":[{"name":"coap","port":5683,"transport":"UDP"},{"name":"coaps","port":5684,"tls":{"clientAuth":"Optional","clientCaRef":{"name":"devices"},"secretRef":{"name":"cert"}},"transport":"DTLS"}],"protocol":"CoAP","settings":{"coap":{"pingPeriod":"24h"},"logFormat":"Json"}}"#]].assert_eq(&spec("Adapter", "coap", coap));
+    let psk = "{protocol: CoAP, listeners: [{name: coaps, port: 5684, transport: DTLS}]}";
+    expect![[r#"{"listeners":[{"name":"coaps","port":5684,"transport":"DTLS"}],"protocol":"CoAP"}"#]]
+        .assert_eq(&spec("Adapter", "psk", psk));
     expect![[r#"{"listeners":[{"name":"ws","port":80,"transport":"WebSocket"}],"protocol":"MQTT"}"#]].assert_eq(&spec(
         "Adapter",
         "plain",

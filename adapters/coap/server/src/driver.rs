@@ -1,4 +1,4 @@
-//! One socket and its endpoint: takes datagrams in, does what the endpoint asks, and sends what it says.
+//! One socket, its sessions and its endpoint: takes datagrams in, does what the endpoint asks, and sends what it says.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use futures_util::{FutureExt, StreamExt};
 use tidegate_bridge::{BoxFuture, DeparturePace, Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_coap_proto::{
     Attribute, Code, ContentFormat, Endpoint, Link, Observe, Observer, OptionNumber, Options, Output, Request,
-    Response, Ticket, links,
+    Response, Ticket, links, prefix_of,
 };
-use tidegate_model::{Protocol, Refusal};
+use tidegate_model::{Generation, Principal, Protocol, Refusal};
+use tokio::sync::watch;
 
 use crate::CoapFace;
 use crate::answer;
+use crate::dtls::{self, Sessions};
 use crate::line::{Line, Peer, Received};
 use crate::observers::Observers;
 use crate::request;
@@ -42,15 +44,21 @@ enum Event {
     Departure(DeparturePace),
     /// The next observer is told that the process ends, or it is over.
     Farewell,
+    /// There are other grants.
+    Grants,
 }
 
 pub(crate) struct Driver {
     face: Arc<CoapFace>,
     line: Line,
+    /// None where nothing is encrypted.
+    sessions: Option<Sessions>,
+    grants: watch::Receiver<Generation>,
     endpoint: Endpoint<Peer>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     observers: Observers,
     counted: (tidegate_coap_proto::Counts, tidegate_coap_proto::Held),
+    counted_sessions: (dtls::Counts, (usize, usize)),
     /// How the process ends, and when the next observer is told; nothing while it does not.
     leaving: Option<(DeparturePace, Instant)>,
     burst: Vec<Received>,
@@ -73,15 +81,24 @@ fn seed() -> [u8; 16] {
 }
 
 impl Driver {
-    pub(crate) fn new(face: Arc<CoapFace>, line: Line) -> Self {
-        let endpoint = Endpoint::new(face.limits, seed(), since_epoch(), now());
+    pub(crate) fn new(face: Arc<CoapFace>, line: Line, sessions: Option<Sessions>) -> Self {
+        let mut limits = face.limits;
+        if sessions.is_some() {
+            // Its handshake has shown where a peer is.
+            limits.amplification_max = None;
+        }
+        let endpoint = Endpoint::new(limits, seed(), since_epoch(), now());
+        let endpoint = endpoint.by_prefix(|peer: &Peer| prefix_of(peer.address.ip()));
         Self {
-            face,
             line,
+            sessions,
+            grants: face.bridge.grant_changes(),
+            face,
             endpoint,
             work: FuturesUnordered::new(),
             observers: Observers::default(),
             counted: Default::default(),
+            counted_sessions: Default::default(),
             leaving: None,
             burst: Vec::new(),
         }
@@ -94,11 +111,11 @@ impl Driver {
             pin!(async move { begun.wait_for(Option::is_some).await.ok().and_then(|pace| *pace) }.fuse());
         loop {
             self.act();
-            let counts = (self.endpoint.counts(), self.endpoint.held());
-            self.face.metrics.add(&mut self.counted, counts.0, counts.1);
-            let timeout = self.endpoint.poll_timeout();
+            self.count();
+            let of_sessions = self.sessions.as_ref().and_then(Sessions::poll_timeout);
+            let timeout = self.endpoint.poll_timeout().into_iter().chain(of_sessions).min();
             let farewell = self.leaving.map(|(_, at)| at);
-            let Self { line, work, observers, .. } = &mut self;
+            let Self { line, work, observers, grants, sessions, .. } = &mut self;
             let event = tokio::select! {
                 biased;
                 Some(pace) = &mut departure => Event::Departure(pace),
@@ -107,20 +124,40 @@ impl Driver {
                 Some(done) = work.next(), if !work.is_empty() => Event::Done(done),
                 () = line.readable() => Event::Readable,
                 (observer, told) = observers.next() => Event::Told(observer, told),
+                Ok(()) = grants.changed(), if sessions.is_some() => Event::Grants,
             };
             match event {
                 Event::Departure(pace) => self.leaving = Some((pace, now())),
                 Event::Farewell if !self.bid_farewell() => break,
                 Event::Farewell => {}
-                Event::Timeout => self.endpoint.handle_timeout(now()),
+                Event::Timeout => self.handle_timeout(),
+                Event::Grants => drop(self.sessions.as_mut().map(|sessions| sessions.handle_grants(now()))),
                 Event::Done(done) => self.handle_done(done),
                 Event::Readable => self.take_in(),
                 Event::Told(observer, told) => self.hear(&observer, told),
             }
             self.take_more();
         }
+        if let Some(sessions) = &mut self.sessions {
+            sessions.close_all(now());
+        }
         self.act();
         self.face.metrics.add(&mut self.counted, self.endpoint.counts(), Default::default());
+    }
+
+    fn count(&mut self) {
+        self.face.metrics.add(&mut self.counted, self.endpoint.counts(), self.endpoint.held());
+        if let Some(sessions) = &self.sessions {
+            self.face.session_metrics.add(&mut self.counted_sessions, sessions.counts(), sessions.held());
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = now();
+        self.endpoint.handle_timeout(now);
+        if let Some(sessions) = &mut self.sessions {
+            sessions.handle_timeout(now);
+        }
     }
 
     fn take_in(&mut self) {
@@ -130,7 +167,10 @@ impl Driver {
             let is_more = self.line.take(&mut burst);
             self.face.metrics.received(burst.len());
             for Received { peer, datagram } in burst.drain(..) {
-                self.endpoint.handle_datagram(peer, &datagram, now);
+                match &mut self.sessions {
+                    Some(sessions) => sessions.handle_datagram(peer, &datagram, now),
+                    None => self.endpoint.handle_datagram(peer, &datagram, now),
+                }
                 self.act();
             }
             self.burst = burst;
@@ -152,14 +192,35 @@ impl Driver {
         }
     }
 
-    /// Does what the endpoint asks, until it asks nothing more.
+    /// Does what the endpoint and the sessions ask, until they ask nothing more.
     fn act(&mut self) {
+        loop {
+            self.act_for_endpoint();
+            let Some(output) = self.sessions.as_mut().and_then(Sessions::poll_output) else { break };
+            match output {
+                dtls::Output::Send { address, datagram } => {
+                    self.face.metrics.sent();
+                    self.line.send(&address, &datagram);
+                }
+                dtls::Output::Received { peer, datagram } => self.endpoint.handle_datagram(peer, &datagram, now()),
+                dtls::Output::Ended(peer) => {
+                    self.endpoint.forget(&peer);
+                    self.observers.remove_all_of(&peer);
+                }
+            }
+        }
+    }
+
+    fn act_for_endpoint(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Send { peer, datagram } => {
-                    self.face.metrics.sent();
-                    self.line.send(&peer, &datagram);
-                }
+                Output::Send { peer, datagram } => match &mut self.sessions {
+                    Some(sessions) => sessions.send(&peer, &datagram),
+                    None => {
+                        self.face.metrics.sent();
+                        self.line.send(&peer, &datagram);
+                    }
+                },
                 Output::Request { ticket, request } => self.handle_request(ticket, request),
                 Output::Begin { ticket, request } => self.begin(ticket, request),
                 Output::Refresh(observer) => {
@@ -174,7 +235,7 @@ impl Driver {
 
     //= RFC7252 5.8
     fn handle_request(&mut self, ticket: Ticket<Peer>, request: Request) {
-        let face = Arc::clone(&self.face);
+        let (face, known) = (Arc::clone(&self.face), self.known(&ticket));
         let options = &request.options;
         match request.method {
             Code::GET if request::asks_for_resources(options) => {
@@ -182,18 +243,18 @@ impl Driver {
             }
             Code::GET if options.observe() == Some(Observe::Register) && self.leaving.is_none() => {
                 self.work.push(Box::pin(async move {
-                    match face.observe(&request.options).await {
+                    match face.observe(&request.options, known.as_ref()).await {
                         Ok((response, subscription)) => Done::Observed(ticket, response, Box::new(subscription)),
                         Err(refusal) => Done::Answer(ticket, answer::refused(&refusal)),
                     }
                 }));
             }
             Code::GET => self.work.push(Box::pin(async move {
-                let answered = face.last(&request.options).await;
+                let answered = face.last(&request.options, known.as_ref()).await;
                 Done::Answer(ticket, answered.unwrap_or_else(|refusal| answer::refused(&refusal)))
             })),
             Code::POST | Code::PUT => self.work.push(Box::pin(async move {
-                let published = face.publish(&request).await;
+                let published = face.publish(&request, known.as_ref()).await;
                 let answer = published.map(|()| Response::of(Code::CHANGED));
                 Done::Answer(ticket, answer.unwrap_or_else(|refusal| answer::refused(&refusal)))
             })),
@@ -204,14 +265,19 @@ impl Driver {
         }
     }
 
+    /// Who it is that the session is with in which this is asked.
+    fn known(&self, ticket: &Ticket<Peer>) -> Option<Principal> {
+        self.sessions.as_ref()?.principal(ticket.peer()).cloned()
+    }
+
     /// Decides on a body of which the first block is here.
     fn begin(&mut self, ticket: Ticket<Peer>, request: Request) {
         if !matches!(request.method, Code::POST | Code::PUT) {
             return self.handle_request(ticket, request);
         }
-        let face = Arc::clone(&self.face);
+        let (face, known) = (Arc::clone(&self.face), self.known(&ticket));
         self.work.push(Box::pin(async move {
-            let begun = face.begin(&request, request.options.size1().map(u64::from)).await;
+            let begun = face.begin(&request, request.options.size1().map(u64::from), known.as_ref()).await;
             let begun = begun.inspect_err(|refusal| face.bridge.count_refused_publish(Protocol::Coap, refusal));
             Done::Admitted(ticket, begun.map(|(_, permit, _)| permit.payload().bytes_max as usize))
         }));
@@ -281,18 +347,18 @@ impl Driver {
 
 impl CoapFace {
     /// Subscribes, and finds what holds.
-    async fn observe(&self, options: &Options) -> Result<(Response, Subscription), Refusal> {
+    async fn observe(&self, options: &Options, known: Option<&Principal>) -> Result<(Response, Subscription), Refusal> {
         let filter = request::filter(options, &self.topic)?;
-        let principal = self.authenticate(options).await?;
+        let principal = self.authenticate(options, known).await?;
         let subscription = self.bridge.subscribe(&principal, filter.clone(), Protocol::Coap).await?;
         let kept = self.bridge.retained(&principal, filter)?.pop();
         Ok((kept.map_or_else(|| Response::of(Code::CONTENT), |kept| answer::content(&kept)), subscription))
     }
 
     /// The message that is kept of a topic; nothing is nothing.
-    async fn last(&self, options: &Options) -> Result<Response, Refusal> {
+    async fn last(&self, options: &Options, known: Option<&Principal>) -> Result<Response, Refusal> {
         let filter = request::filter(options, &self.topic)?;
-        let principal = self.authenticate(options).await?;
+        let principal = self.authenticate(options, known).await?;
         let kept = self.bridge.retained(&principal, filter)?.pop();
         let response = kept.map_or_else(|| Response::of(Code::CONTENT), |kept| answer::content(&kept));
         //= RFC7252 5.10.4

@@ -20,6 +20,15 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Ours, where it is known.
     pub local: Option<IpAddr>,
+    /// The session of DTLS in which they speak; 0 where it is none.
+    pub session: u64,
+}
+
+impl Peer {
+    /// Who speaks from there, in whatever session.
+    pub(crate) const fn address_alone(&self) -> Self {
+        Self { session: 0, ..*self }
+    }
 }
 
 pub(crate) struct Line {
@@ -57,7 +66,7 @@ impl Line {
         };
         let Ok(count) = count else { return false };
         for (meta, buffer) in metas.iter().zip(buffers.chunks_exact(DATAGRAM_BYTES_MAX)).take(count) {
-            let peer = Peer { address: meta.addr, local: meta.dst_ip };
+            let peer = Peer { address: meta.addr, local: meta.dst_ip, session: 0 };
             if !is_one(&peer) {
                 continue;
             }
@@ -103,7 +112,8 @@ mod tests {
     #[test]
     fn who_cannot_be_one_device_is_passed_over() {
         let check = |address: &str, local: Option<&str>, expected: bool| {
-            let peer = Peer { address: address.parse().unwrap(), local: local.map(|local| local.parse().unwrap()) };
+            let (address, local) = (address.parse().unwrap(), local.map(|local| local.parse().unwrap()));
+            let peer = Peer { address, local, session: 0 };
             assert_eq!(is_one(&peer), expected, "{peer:?}");
         };
         check("192.0.2.1:5683", Some("192.0.2.2"), true);

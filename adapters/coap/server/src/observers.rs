@@ -11,6 +11,7 @@ use crate::line::Peer;
 
 /// An observation.
 struct Watched {
+    observer: Observer<Peer>,
     /// What was told last: what holds.
     holds: Response,
     stop: AbortHandle,
@@ -24,7 +25,8 @@ impl Drop for Watched {
 
 #[derive(Default)]
 pub(crate) struct Observers {
-    watched: BTreeMap<Observer<Peer>, Watched>,
+    /// Those of one peer together: it has few, and when it is gone, they are.
+    watched: BTreeMap<Peer, Vec<Watched>>,
     events: SelectAll<BoxStream<'static, (Observer<Peer>, SubscriptionEvent)>>,
 }
 
@@ -33,29 +35,40 @@ impl Observers {
     pub(crate) fn add(&mut self, observer: Observer<Peer>, subscription: Subscription, holds: Response) {
         let (told, stop) = subscription.named(observer.clone());
         self.events.push(told);
-        self.watched.insert(observer, Watched { holds, stop });
+        self.watched.entry(*observer.peer()).or_default().push(Watched { observer, holds, stop });
     }
 
     pub(crate) fn remove(&mut self, observer: &Observer<Peer>) {
-        self.watched.remove(observer);
+        if let Some(own) = self.watched.get_mut(observer.peer()) {
+            own.retain(|watched| watched.observer != *observer);
+            if own.is_empty() {
+                self.watched.remove(observer.peer());
+            }
+        }
+    }
+
+    /// All of a peer.
+    pub(crate) fn remove_all_of(&mut self, peer: &Peer) {
+        self.watched.remove(peer);
     }
 
     /// Any of them.
     pub(crate) fn first(&self) -> Option<Observer<Peer>> {
-        self.watched.keys().next().cloned()
+        let (_, own) = self.watched.first_key_value()?;
+        own.first().map(|watched| watched.observer.clone())
     }
 
     /// What was told last.
     pub(crate) fn holds(&self, observer: &Observer<Peer>) -> Option<Response> {
-        self.watched.get(observer).map(|watched| watched.holds.clone())
+        let own = self.watched.get(observer.peer())?;
+        own.iter().find(|watched| watched.observer == *observer).map(|watched| watched.holds.clone())
     }
 
     /// From now on this holds. Whether there is such an observation.
     pub(crate) fn set(&mut self, observer: &Observer<Peer>, holds: Response) -> bool {
-        self.watched.get_mut(observer).is_some_and(|watched| {
-            watched.holds = holds;
-            true
-        })
+        let own = self.watched.get_mut(observer.peer()).map(Vec::as_mut_slice).unwrap_or_default();
+        let watched = own.iter_mut().find(|watched| watched.observer == *observer);
+        watched.map(|watched| watched.holds = holds).is_some()
     }
 
     /// Waits for what comes next; for ever while there is none. Nothing is lost when the future is dropped.

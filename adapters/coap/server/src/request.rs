@@ -25,24 +25,34 @@ pub(crate) fn filter(options: &Options, limits: &TopicLimits) -> Result<TopicFil
 }
 
 /// The key that is shown as `auth=<key>` or `authorization=<key>`, wherever it stands in the query; its value may hold `=`.
-pub(crate) fn key(options: &Options) -> Result<Vec<u8>, Refusal> {
+/// Nothing where none is.
+fn key(options: &Options) -> Result<Option<Vec<u8>>, Refusal> {
     let pairs = options.uri_query().filter_map(|argument| {
         let at = argument.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&argument[..at], &argument[at + 1..]);
         matches!(name, b"auth" | b"authorization").then(|| Cow::from(percent_decode(value)))
     });
     let mut keys = pairs;
-    let first = keys.next().ok_or(Refusal::Unauthenticated)?;
+    let Some(first) = keys.next() else { return Ok(None) };
     // One that is said twice may be said twice.
     if keys.any(|other| other != first) {
         return Err(Refusal::Unauthenticated);
     }
-    Ok(first.into_owned())
+    Ok(Some(first.into_owned()))
 }
 
 impl CoapFace {
-    pub(crate) async fn authenticate(&self, options: &Options) -> Result<Principal, Refusal> {
-        self.bridge.authenticate(&Credential::Key(&key(options)?)).await
+    /// Who asks: whose key the request shows, else who it is that the session is with.
+    pub(crate) async fn authenticate(
+        &self,
+        options: &Options,
+        known: Option<&Principal>,
+    ) -> Result<Principal, Refusal> {
+        match (key(options)?, known) {
+            (Some(key), _) => self.bridge.authenticate(&Credential::Key(&key)).await,
+            (None, Some(known)) => self.bridge.refresh(known),
+            (None, None) => Err(Refusal::Unauthenticated),
+        }
     }
 
     /// Everything that can be said of a message before its payload is whole. `bytes` is how long that is, as far as it is
@@ -51,10 +61,11 @@ impl CoapFace {
         &self,
         request: &Request,
         bytes: Option<u64>,
+        known: Option<&Principal>,
     ) -> Result<(Principal, Permit, Draft), Refusal> {
         let options = &request.options;
         let topic = Topic::parse_path(&path(options), &self.topic)?;
-        let principal = self.authenticate(options).await?;
+        let principal = self.authenticate(options, known).await?;
         let permit = self.bridge.permit(&principal, topic)?;
         let content_type = match options.content_format() {
             None => None,
@@ -76,8 +87,8 @@ impl CoapFace {
     }
 
     /// Publishes, and returns when the broker has confirmed it.
-    pub(crate) async fn publish(&self, request: &Request) -> Result<(), Refusal> {
-        let begun = self.begin(request, Some(request.payload.len() as u64)).await;
+    pub(crate) async fn publish(&self, request: &Request, known: Option<&Principal>) -> Result<(), Refusal> {
+        let begun = self.begin(request, Some(request.payload.len() as u64), known).await;
         let (principal, permit, draft) = begun.inspect_err(|refusal| {
             tracing::debug!(%refusal, "a message is refused");
             self.bridge.count_refused_publish(Protocol::Coap, refusal);
@@ -98,7 +109,7 @@ mod tests {
     #[test]
     fn a_key_is_found_wherever_it_stands() {
         let check = |query: &[&str], expected: Option<&str>| {
-            let found = key(&options(OptionNumber::URI_QUERY, query)).ok();
+            let found = key(&options(OptionNumber::URI_QUERY, query)).ok().flatten();
             assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{query:?}");
         };
         check(&["auth=k"], Some("k"));

@@ -1,15 +1,18 @@
-//! The last table on disk: whole or not at all, ours or not at all, and not for ever.
+//! The last table on disk: whole or not at all, ours or not at all, readable by nobody else, and not for ever.
 //!
 //! ```text
-//! HMAC-SHA-256 of the rest (32 bytes) | when it was last known to be good, in nanoseconds since 1970 (8) | the table
+//! nonce (12 bytes) | AES-256-GCM of: when it was last known to be good, in nanoseconds since 1970 (8) | the table
 //! ```
+//!
+//! Its key is derived from the one in the file, which is not kept beside the table; the nonce is drawn anew each time.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use tidegate_grants_proto::Replica;
 use tidegate_model::Timestamp;
 
@@ -19,7 +22,8 @@ use crate::CacheOptions;
 const FILE: &str = "grants";
 /// Fewest bytes of the key.
 const KEY_BYTES_MIN: usize = 32;
-const TAG_BYTES: usize = 32;
+/// What keys are derived for, so that one file of a key may serve for something else too.
+const PURPOSE: &[u8] = b"tidegate grants on disk, AES-256-GCM";
 const TIME_BYTES: usize = 8;
 
 /// Why there is no last table.
@@ -36,7 +40,7 @@ pub enum CacheError {
     /// The key is too short to be a secret.
     #[error("{}: a key of at least {KEY_BYTES_MIN} bytes is needed", .0.display())]
     ShortKey(PathBuf),
-    /// The table was not written with this key, or is not as it was written.
+    /// The table was not written with this key, or not as it is written now, or is not as it was written.
     #[error("the table on disk is not as it was written")]
     NotOurs,
     /// The table is older than it may be.
@@ -47,7 +51,7 @@ pub enum CacheError {
 /// The last table on disk.
 pub struct Cache {
     path: PathBuf,
-    key: hmac::Key,
+    key: RandomizedNonceKey,
 }
 
 impl Cache {
@@ -69,7 +73,8 @@ impl Cache {
             return Err(CacheError::ShortKey(options.key.clone()));
         }
         std::fs::create_dir_all(&options.folder).map_err(fails(&options.folder))?;
-        Ok(Self { path: options.folder.join(FILE), key: hmac::Key::new(hmac::HMAC_SHA256, &key) })
+        let key = derived(&key).map_err(std::io::Error::other).map_err(fails(&options.key))?;
+        Ok(Self { path: options.folder.join(FILE), key })
     }
 
     /// The last table and when it was last known to be good; nothing when there is none.
@@ -77,14 +82,15 @@ impl Cache {
     /// # Errors
     /// [`CacheError`] when it is not to be trusted.
     pub fn load(&self, now: Timestamp, age_max: Duration) -> Result<Option<(Replica, Timestamp)>, CacheError> {
-        let bytes = match std::fs::read(&self.path) {
+        let mut bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CacheError::File { path: self.path.clone(), source }),
         };
-        let (tag, rest) = bytes.split_at_checked(TAG_BYTES).ok_or(CacheError::NotOurs)?;
-        hmac::verify(&self.key, rest, tag).map_err(|_| CacheError::NotOurs)?;
-        let (time, table) = rest.split_first_chunk::<TIME_BYTES>().ok_or(CacheError::NotOurs)?;
+        let (nonce, sealed) = bytes.split_first_chunk_mut::<NONCE_LEN>().ok_or(CacheError::NotOurs)?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let opened = self.key.open_in_place(nonce, Aad::empty(), sealed).map_err(|_| CacheError::NotOurs)?;
+        let (time, table) = opened.split_first_chunk::<TIME_BYTES>().ok_or(CacheError::NotOurs)?;
         let at = Timestamp::from_nanos(u64::from_be_bytes(*time));
         let age = now.saturating_since(at);
         if !age_max.is_zero() && age > age_max {
@@ -100,11 +106,19 @@ impl Cache {
     /// [`CacheError`]; the one before is still there then.
     pub fn store(&self, table: &[u8], now: Timestamp) -> Result<(), CacheError> {
         let fails = |source| CacheError::File { path: self.path.clone(), source };
-        let rest = [&now.as_nanos().to_be_bytes()[..], table].concat();
-        let tag = hmac::sign(&self.key, &rest);
+        let mut sealed = [&now.as_nanos().to_be_bytes()[..], table].concat();
+        let nonce = self.key.seal_in_place_append_tag(Aad::empty(), &mut sealed);
+        let nonce = nonce.map_err(|error| fails(std::io::Error::other(error)))?;
         let new = self.path.with_extension("new");
-        put(&new, &self.path, &[tag.as_ref(), &rest]).map_err(fails)
+        put(&new, &self.path, &[nonce.as_ref(), &sealed]).map_err(fails)
     }
+}
+
+/// The key that tables are sealed with, of the one in the file.
+fn derived(key: &[u8]) -> Result<RandomizedNonceKey, aws_lc_rs::error::Unspecified> {
+    let mut bytes = [0; 32];
+    Salt::new(HKDF_SHA256, &[]).extract(key).expand(&[PURPOSE], &AES_256_GCM)?.fill(&mut bytes)?;
+    RandomizedNonceKey::new(&AES_256_GCM, &bytes)
 }
 
 /// A key that only this process's user can read.
@@ -134,17 +148,30 @@ fn put(new: &Path, path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_grants_proto::{Epoch, Journal, JournalLimits};
+    use aws_lc_rs::hmac;
+    use tidegate_grants_proto::{Epoch, Journal, JournalLimits, Keys};
+    use tidegate_model::{Delta, KeyEntry, KeyHash, SharedKey, ThingEntry, ThingId};
 
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000);
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    const KEY: &[u8] = b"a key in clear";
+
     fn table() -> Vec<u8> {
         let mut journal = Journal::new(Epoch([1; 16]), JournalLimits::default());
+        let shared = Some(SharedKey::new(KEY));
+        let thing = ThingEntry {
+            id: ThingId::new("lab", "dev").unwrap(),
+            aliases: vec![],
+            keys: vec![KeyEntry { hash: KeyHash::of(KEY), shared, not_before: None, not_after: None }],
+            certificate: None,
+            grants: vec![],
+        };
+        journal.apply(&Delta { things: vec![thing], ..Delta::default() });
         let mut replica = Replica::new();
-        replica.handle_bytes(&journal.open(None, 1).0.concat());
+        replica.handle_bytes(&journal.open(None, 1, Keys::Shared).0.concat());
         while replica.poll_progress().unwrap().is_some() {}
         replica.to_bytes().unwrap()
     }
@@ -166,6 +193,37 @@ mod tests {
         let too_late = later.saturating_add(Duration::from_secs(1));
         assert!(matches!(cache.load(too_late, HOUR), Err(CacheError::TooOld(_))));
         assert!(cache.load(too_late, Duration::ZERO).unwrap().is_some());
+    }
+
+    #[test]
+    fn nobody_reads_a_key_or_a_name_on_disk_and_no_table_is_sealed_twice_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(&folder, &[7; 32]).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..10 {
+            cache.store(&table(), NOW).unwrap();
+            let bytes = std::fs::read(&cache.path).unwrap();
+            for secret in [KEY, KeyHash::of(KEY).as_bytes(), b"lab.dev"] {
+                assert!(table().windows(secret.len()).any(|window| window == secret));
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+            }
+            assert!(seen.insert(bytes[..NONCE_LEN].to_vec()), "a nonce was used twice");
+        }
+        let (replica, _) = cache.load(NOW, HOUR).unwrap().unwrap();
+        assert_eq!(replica.to_bytes().unwrap(), table());
+    }
+
+    /// The form of versions that knew no keys in clear: the table, readable, behind its HMAC.
+    #[test]
+    fn a_table_of_the_form_before_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(&folder, &[7; 32]).unwrap();
+        let rest = [&NOW.as_nanos().to_be_bytes()[..], &table()].concat();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]), &rest);
+        std::fs::write(&cache.path, [tag.as_ref(), &rest].concat()).unwrap();
+        assert!(matches!(cache.load(NOW, HOUR), Err(CacheError::NotOurs)));
+        cache.store(&table(), NOW).unwrap();
+        assert!(cache.load(NOW, HOUR).unwrap().is_some());
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Keep {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_grants_proto::{Epoch, Journal, JournalLimits};
+    use tidegate_grants_proto::{Epoch, Journal, JournalLimits, Keys};
 
     use super::*;
     use crate::CacheOptions;
@@ -93,7 +93,7 @@ mod tests {
     fn replica() -> Replica {
         let mut journal = Journal::new(Epoch([1; 16]), JournalLimits::default());
         let mut replica = Replica::new();
-        replica.handle_bytes(&journal.open(None, 1).0.concat());
+        replica.handle_bytes(&journal.open(None, 1, Keys::Hashed).0.concat());
         while replica.poll_progress().unwrap().is_some() {}
         replica
     }

@@ -24,6 +24,9 @@ pub struct GrantStreamOptions {
     pub ca: PathBuf,
     /// The token to show; read again at each request, since it is replaced while it is good.
     pub token: PathBuf,
+    /// Whether keys are asked for in clear, for DTLS with pre-shared keys. The operator gives them to the pods of Adapters
+    /// of CoAP, and to whoever else may `get` `adapters/keys`; where it does not, all else is as without them.
+    pub shared_keys: bool,
     /// Where the last table is kept; it is not where absent.
     pub cache: Option<CacheOptions>,
     /// How long the last table counts while no newer one can be had; for ever when zero. Then everyone is refused.
@@ -35,7 +38,7 @@ pub struct GrantStreamOptions {
 pub struct CacheOptions {
     /// The folder.
     pub folder: PathBuf,
-    /// A file with a secret of at least 32 bytes, by which the table is known as written here; made where there
-    /// is none.
+    /// A file with a secret of at least 32 bytes, by which the table is known as written here, and without which nobody
+    /// can read it; made where there is none.
     pub key: PathBuf,
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_bridge::{BoxFuture, KeyLookup};
-use tidegate_grants_proto::Resume;
+use tidegate_grants_proto::{Cursor, Epoch};
 use tidegate_model::KeyHash;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::stream::GrantStream;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// It is somebody's, by this table and all that follow.
-    Known(Resume),
+    Known(Epoch, Cursor),
     /// It is nobody's.
     Nobody,
     /// It cannot be asked now.
@@ -113,13 +113,13 @@ impl Misses {
     async fn ask(&self, key: &KeyHash) -> bool {
         let answer = async {
             let answer = self.stream.ask(key).await;
-            if let Answer::Known(table) = answer {
-                self.stream.in_force(table).await;
+            if let Answer::Known(epoch, cursor) = answer {
+                self.stream.in_force(epoch, cursor).await;
             }
             answer
         };
         match tokio::time::timeout(ANSWER_MAX, answer).await {
-            Ok(Answer::Known(_)) => true,
+            Ok(Answer::Known(..)) => true,
             Ok(Answer::Nobody) => {
                 self.asked().remember(*key, now());
                 false

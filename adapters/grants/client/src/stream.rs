@@ -12,8 +12,8 @@ use prometheus_client::registry::Registry;
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tidegate_bridge::{Clock, Grants, SystemClock};
 use tidegate_grants_proto::{
-    ACKNOWLEDGED_PATH, Acknowledgement, Epoch, Found, GRANTS_PATH, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup,
-    Progress, Replica, Resume,
+    ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Epoch, Found, GRANTS_PATH, Keys, LEAVING_PATH, LOOKUP_PATH, Leaving,
+    Lookup, Progress, Replica, Resume,
 };
 use tidegate_model::{Generation, KeyHash, Timestamp};
 use tokio::sync::watch;
@@ -151,9 +151,9 @@ impl GrantStream {
     }
 
     /// Waits until a table at least as new, of the same history, is in force.
-    pub(crate) async fn in_force(&self, table: Resume) {
+    pub(crate) async fn in_force(&self, epoch: Epoch, cursor: Cursor) {
         let mut in_force = self.in_force.subscribe();
-        let reached = |now: Resume| now.epoch == table.epoch && now.cursor >= table.cursor;
+        let reached = |now: Resume| now.epoch == epoch && now.cursor >= cursor;
         // The sender lives as long as this.
         let _ = in_force.wait_for(|now| now.is_some_and(reached)).await;
     }
@@ -179,9 +179,7 @@ impl GrantStream {
             return Answer::Unanswered;
         };
         match (cursor, epoch) {
-            (Some(cursor), Some(epoch)) => {
-                Answer::Known(Resume { epoch: Epoch(epoch.into()), cursor: tidegate_grants_proto::Cursor(cursor) })
-            }
+            (Some(cursor), Some(epoch)) => Answer::Known(Epoch(epoch.into()), Cursor(cursor)),
             (Some(_), None) => Answer::Unanswered,
             (None, _) => Answer::Nobody,
         }
@@ -256,7 +254,7 @@ impl GrantStream {
         self.metrics.connections.inc();
         self.metrics.connected.set(1);
         let acknowledge = self.acknowledger();
-        let mut number = 0;
+        let (mut number, mut has_complained) = (0, false);
         loop {
             let piece = tokio::select! {
                 piece = tokio::time::timeout(SILENCE_MAX, stream.chunk()) => piece,
@@ -289,12 +287,23 @@ impl GrantStream {
             }
             // Other bytes say nothing of whether the table in force is the operator's.
             if let Some(table) = replica.resume().filter(|_| settled || heard.current) {
+                self.complain_of(table.keys, &mut has_complained);
                 let at = SystemClock.now();
                 self.heard.send_replace(Some(at));
                 keep.is_good(at);
                 self.number.store(number, Ordering::Relaxed);
                 acknowledge.send_replace(Some(Acknowledgement { stream: number, cursor: table.cursor.0 }));
             }
+        }
+    }
+
+    /// Says once a stream that there are no keys in clear where some were asked for.
+    fn complain_of(&self, keys: Keys, has_complained: &mut bool) {
+        if self.options.shared_keys && keys == Keys::Hashed && !std::mem::replace(has_complained, true) {
+            tracing::warn!(
+                "the operator gives no keys in clear, so pre-shared keys are refused over DTLS: this takes the pods of an \
+                 Adapter of CoAP, or the verb get on adapters/keys in group tidegate.io"
+            );
         }
     }
 
@@ -319,7 +328,8 @@ impl GrantStream {
     async fn open(&self, replica: &Replica) -> Result<Response, Ended> {
         let client = client(&self.options)?;
         let resume = replica.resume().map(|resume| format!("&{}", resume.to_query())).unwrap_or_default();
-        let url = format!("{}{GRANTS_PATH}?instance={}{resume}", self.options.url, self.instance);
+        let keys = if self.options.shared_keys { format!("&{}", Keys::SHARED_QUERY) } else { String::new() };
+        let url = format!("{}{GRANTS_PATH}?instance={}{keys}{resume}", self.options.url, self.instance);
         let sent = client.get(url).bearer_auth(self.token()?).send();
         let answer = match tokio::time::timeout(ANSWER_MAX, sent).await {
             Ok(answer) => answer.map_err(Ended::Http)?,
@@ -427,14 +437,14 @@ fn now() -> tokio::time::Instant {
 mod tests {
     use std::convert::Infallible;
 
-    use tidegate_grants_proto::{Cursor, Journal, JournalLimits};
+    use tidegate_grants_proto::{Journal, JournalLimits};
 
     use super::*;
 
     /// However many pieces are here at once, none is lost.
     #[tokio::test]
     async fn a_table_of_many_pieces_is_taken_in_whole() {
-        let (frames, _) = Journal::new(Epoch([1; 16]), JournalLimits::default()).open(None, 5);
+        let (frames, _) = Journal::new(Epoch([1; 16]), JournalLimits::default()).open(None, 5, Keys::Hashed);
         // A byte a piece: the table, and heartbeats, far more than are taken at once.
         let beat = Journal::new(Epoch([1; 16]), JournalLimits::default()).heartbeat();
         let beats = std::iter::repeat_n(beat, 100).flatten();

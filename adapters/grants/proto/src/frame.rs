@@ -4,7 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decoder, Encoder};
 
-use crate::wire::{WireChannel, WireThing};
+use crate::request::Keys;
+use crate::wire::{WireChannel, WireSharedKeys, WireThing};
 use crate::{Cursor, Epoch};
 
 /// Longest frame, without its length. A single entry is far shorter.
@@ -17,6 +18,13 @@ const HELLO: u32 = 0;
 const ENTRIES: u32 = 1;
 const SETTLED: u32 = 2;
 const HEARTBEAT: u32 = 3;
+
+/// Fields of a Hello, its kind included, where nothing is said of keys.
+const HELLO_FIELDS: u64 = 4;
+/// Fields of Entries, their kind included, without keys in clear.
+const ENTRIES_FIELDS: u64 = 5;
+/// The lists of Entries.
+const LISTS: usize = 5;
 
 /// What follows a Hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +46,8 @@ pub enum Frame {
         stream: u64,
         /// What follows.
         mode: Mode,
+        /// How it tells keys.
+        keys: Keys,
     },
     /// Parts of a table that counts once it is settled.
     Entries(Entries),
@@ -56,6 +66,7 @@ pub struct Entries {
     pub(crate) things: Vec<WireThing>,
     pub(crate) channels_gone: Vec<String>,
     pub(crate) things_gone: Vec<String>,
+    pub(crate) shared_keys: Vec<WireSharedKeys>,
 }
 
 /// The bytes are no stream of frames.
@@ -93,14 +104,19 @@ pub(crate) fn framed(write: impl FnOnce(&mut Encoder<Vec<u8>>)) -> Bytes {
     bytes.into()
 }
 
-pub(crate) fn hello(epoch: Epoch, stream: u64, mode: Mode) -> Bytes {
+pub(crate) fn hello(epoch: Epoch, stream: u64, mode: Mode, keys: Keys) -> Bytes {
     framed(|encoder| {
         let mode = match mode {
             Mode::Snapshot => 0,
             Mode::Delta => 1,
         };
-        let written = encoder.array(4).and_then(|e| e.u32(HELLO)).and_then(|e| e.bytes(&epoch.0));
-        written.and_then(|e| e.u64(stream)).and_then(|e| e.u32(mode)).expect(IN_MEMORY);
+        let keyed = keys == Keys::Shared;
+        let fields = if keyed { HELLO_FIELDS + 1 } else { HELLO_FIELDS };
+        let written = encoder.array(fields).and_then(|e| e.u32(HELLO)).and_then(|e| e.bytes(&epoch.0));
+        let written = written.and_then(|e| e.u64(stream)).and_then(|e| e.u32(mode)).expect(IN_MEMORY);
+        if keyed {
+            written.bool(true).expect(IN_MEMORY);
+        }
     })
 }
 
@@ -121,8 +137,8 @@ pub(crate) fn heartbeat(cursor: Cursor) -> Bytes {
 /// Entries as frames that are not too long. Each item is CBOR already.
 pub(crate) struct EntriesWriter {
     frames: Vec<Bytes>,
-    lists: [Vec<u8>; 4],
-    counts: [u64; 4],
+    lists: [Vec<u8>; LISTS],
+    counts: [u64; LISTS],
 }
 
 /// The lists of an Entries frame, in their order on the wire.
@@ -132,11 +148,13 @@ pub(crate) enum List {
     Things = 1,
     ChannelsGone = 2,
     ThingsGone = 3,
+    /// Is there only where it has something in it.
+    SharedKeys = 4,
 }
 
 impl EntriesWriter {
     pub(crate) const fn new() -> Self {
-        Self { frames: Vec::new(), lists: [const { Vec::new() }; 4], counts: [0; 4] }
+        Self { frames: Vec::new(), lists: [const { Vec::new() }; LISTS], counts: [0; LISTS] }
     }
 
     pub(crate) fn item(&mut self, list: List, cbor: &[u8]) {
@@ -152,12 +170,14 @@ impl EntriesWriter {
 
     fn flush(&mut self) {
         let (lists, counts) = (std::mem::take(&mut self.lists), std::mem::take(&mut self.counts));
-        if counts == [0; 4] {
+        if counts == [0; LISTS] {
             return;
         }
         self.frames.push(framed(|encoder| {
-            encoder.array(5).and_then(|e| e.u32(ENTRIES)).expect(IN_MEMORY);
-            for (list, count) in lists.into_iter().zip(counts) {
+            let keyed = counts[List::SharedKeys as usize] > 0;
+            let (fields, lists_told) = if keyed { (ENTRIES_FIELDS + 1, LISTS) } else { (ENTRIES_FIELDS, LISTS - 1) };
+            encoder.array(fields).and_then(|e| e.u32(ENTRIES)).expect(IN_MEMORY);
+            for (list, count) in lists.into_iter().zip(counts).take(lists_told) {
                 encoder.array(count).expect(IN_MEMORY);
                 encoder.writer_mut().extend(list);
             }
@@ -174,19 +194,22 @@ impl Frame {
     /// Reads a frame without its length.
     fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let mut decoder = Decoder::new(bytes);
-        decoder.array()?;
+        let fields = decoder.array()?.unwrap_or_default();
         let frame = match decoder.u32()? {
             HELLO => {
                 let epoch: ByteArray<16> = decoder.decode()?;
                 let stream = decoder.u64()?;
                 let mode = if decoder.u32()? == 1 { Mode::Delta } else { Mode::Snapshot };
-                Self::Hello { epoch: Epoch(epoch.into()), stream, mode }
+                let keyed = fields > HELLO_FIELDS && decoder.bool()?;
+                let keys = if keyed { Keys::Shared } else { Keys::Hashed };
+                Self::Hello { epoch: Epoch(epoch.into()), stream, mode, keys }
             }
             ENTRIES => Self::Entries(Entries {
                 channels: decoder.decode()?,
                 things: decoder.decode()?,
                 channels_gone: decoder.decode()?,
                 things_gone: decoder.decode()?,
+                shared_keys: if fields > ENTRIES_FIELDS { decoder.decode()? } else { Vec::new() },
             }),
             SETTLED => Self::Settled(Cursor(decoder.u64()?)),
             HEARTBEAT => Self::Heartbeat(Cursor(decoder.u64()?)),

@@ -7,8 +7,8 @@ use tidegate_model::{
 };
 
 use crate::frame::{Entries, EntriesWriter, Frame, FrameError, FrameReader, List, Mode, encoded, hello, settled};
-use crate::request::Resume;
-use crate::wire::{BadEntry, WireChannel, WireThing};
+use crate::request::{Keys, Resume};
+use crate::wire::{BadEntry, WireChannel, WireSharedKeys, WireThing};
 use crate::{Cursor, Epoch};
 
 /// The stream is of no use any more; the table stays as it was.
@@ -55,8 +55,8 @@ struct Contents {
 /// A copy of the operator's table.
 pub struct Replica {
     reader: FrameReader,
-    /// The history that the open stream tells.
-    told: Option<Epoch>,
+    /// The history that the open stream tells, and how it tells keys.
+    told: Option<(Epoch, Keys)>,
     staged: Staged,
     /// What `contents` is, once it is anything.
     at: Option<Resume>,
@@ -132,13 +132,14 @@ impl Replica {
 
     fn handle_frame(&mut self, frame: Frame) -> Result<Option<Progress>, StreamError> {
         match (frame, self.told) {
-            (Frame::Hello { epoch, stream, mode }, None) => {
+            (Frame::Hello { epoch, stream, mode, keys }, None) => {
+                let is_known = self.at.is_some_and(|at| (at.epoch, at.keys) == (epoch, keys));
                 self.staged = match mode {
                     Mode::Snapshot => Staged::Snapshot(Entries::default()),
-                    Mode::Delta if self.at.is_some_and(|at| at.epoch == epoch) => Staged::Delta(Entries::default()),
+                    Mode::Delta if is_known => Staged::Delta(Entries::default()),
                     Mode::Delta => return Err(StreamError::Order("changes of a table that is not known")),
                 };
-                self.told = Some(epoch);
+                self.told = Some((epoch, keys));
                 Ok(Some(Progress::Opened { stream }))
             }
             (Frame::Hello { .. }, Some(_)) => Err(StreamError::Order("a second beginning")),
@@ -153,10 +154,11 @@ impl Replica {
                 staged.things.extend(entries.things);
                 staged.channels_gone.extend(entries.channels_gone);
                 staged.things_gone.extend(entries.things_gone);
+                staged.shared_keys.extend(entries.shared_keys);
                 Ok(None)
             }
-            (Frame::Settled(cursor), Some(epoch)) => {
-                self.settle(epoch, cursor)?;
+            (Frame::Settled(cursor), Some((epoch, keys))) => {
+                self.settle(Resume { epoch, cursor, keys })?;
                 Ok(Some(Progress::Settled(cursor)))
             }
             (Frame::Heartbeat(cursor), Some(_)) => Ok(Some(Progress::Alive(cursor))),
@@ -164,7 +166,8 @@ impl Replica {
         }
     }
 
-    fn settle(&mut self, epoch: Epoch, cursor: Cursor) -> Result<(), StreamError> {
+    fn settle(&mut self, told: Resume) -> Result<(), StreamError> {
+        let Resume { epoch, cursor, .. } = told;
         let (entries, mut contents) = match std::mem::replace(&mut self.staged, Staged::Delta(Entries::default())) {
             Staged::Nothing => return Err(StreamError::Order("a table without parts")),
             Staged::Snapshot(entries) => {
@@ -184,7 +187,7 @@ impl Replica {
         self.at = None;
         contents.apply(entries).map_err(StreamError::Entry)?;
         self.contents = contents;
-        self.at = Some(Resume { epoch, cursor });
+        self.at = Some(told);
         Ok(())
     }
 
@@ -199,7 +202,7 @@ impl Replica {
         Ok(builder.build())
     }
 
-    /// The table as a stream of its own, to be kept; nothing when there is none.
+    /// The table as a stream of its own, to be kept, with the keys in clear that it has; nothing when there is none.
     #[must_use]
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let at = self.at?;
@@ -209,8 +212,12 @@ impl Replica {
         }
         for thing in self.contents.things.values() {
             writer.item(List::Things, &encoded(&WireThing::from(thing)));
+            let shared = WireSharedKeys::from(thing);
+            if !shared.is_empty() {
+                writer.item(List::SharedKeys, &encoded(&shared));
+            }
         }
-        let mut bytes = hello(at.epoch, 0, Mode::Snapshot).to_vec();
+        let mut bytes = hello(at.epoch, 0, Mode::Snapshot, at.keys).to_vec();
         writer.finish().iter().for_each(|frame| bytes.extend_from_slice(frame));
         bytes.extend_from_slice(&settled(at.cursor));
         Some(bytes)
@@ -244,6 +251,13 @@ impl Contents {
         for thing in entries.things {
             let thing = ThingEntry::try_from(thing)?;
             self.things.insert(thing.id.clone(), thing);
+        }
+        // Last, since they may have come before their Things.
+        for shared in entries.shared_keys {
+            let id = ThingId::parse(&shared.id).map_err(|_| BadEntry("thing id"))?;
+            if let Some(thing) = self.things.get_mut(&id) {
+                shared.attach(&mut thing.keys);
+            }
         }
         Ok(())
     }

@@ -16,6 +16,32 @@ pub const LEAVING_PATH: &str = "/v1/grants/leaving";
 /// Where an adapter asks after a key that it does not know.
 pub const LOOKUP_PATH: &str = "/v1/grants/lookup";
 
+/// How a stream tells the keys of Things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// By their hashes alone.
+    Hashed,
+    /// Also in clear, as far as the operator has them: for who speaks DTLS with pre-shared keys.
+    Shared,
+}
+
+impl Keys {
+    /// The pair of [`GRANTS_PATH`]'s query that asks for keys in clear.
+    pub const SHARED_QUERY: &str = "keys=shared";
+    /// The pair that says that what is known has them.
+    const HELD_QUERY: &str = "held=shared";
+
+    /// What a query asks for.
+    #[must_use]
+    pub fn from_query(query: &str) -> Self {
+        Self::of(query, Self::SHARED_QUERY)
+    }
+
+    fn of(query: &str, pair: &str) -> Self {
+        if query.split('&').any(|other| other == pair) { Self::Shared } else { Self::Hashed }
+    }
+}
+
 /// What an adapter has already: it needs only what came since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -23,6 +49,8 @@ pub struct Resume {
     pub epoch: Epoch,
     /// The last table of it.
     pub cursor: Cursor,
+    /// Whether its keys are known in clear.
+    pub keys: Keys,
 }
 
 impl Resume {
@@ -34,7 +62,11 @@ impl Resume {
             // Writing to a text cannot fail.
             let _ = write!(epoch, "{byte:02x}");
         }
-        format!("epoch={epoch}&cursor={}", self.cursor.0)
+        let held = match self.keys {
+            Keys::Hashed => String::new(),
+            Keys::Shared => format!("&{}", Keys::HELD_QUERY),
+        };
+        format!("epoch={epoch}&cursor={}{held}", self.cursor.0)
     }
 
     /// From the query; nothing when it says none, or something else.
@@ -48,6 +80,7 @@ impl Resume {
         Some(Self {
             epoch: Epoch(u128::from_str_radix(epoch, 16).ok()?.to_be_bytes()),
             cursor: Cursor(cursor.parse().ok()?),
+            keys: Keys::of(query, Keys::HELD_QUERY),
         })
     }
 }

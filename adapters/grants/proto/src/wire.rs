@@ -1,10 +1,10 @@
 //! Entries of a table in CBOR, field by field.
 
-use minicbor::bytes::ByteArray;
+use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use tidegate_model::{
-    Alias, ChannelEntry, ChannelId, ContentType, GrantEntry, KeyEntry, KeyHash, PayloadPolicy, Permissions,
-    SubtopicFilter, ThingEntry, ThingId, Timestamp, TopicLimits, Validation,
+    Alias, CertificateName, ChannelEntry, ChannelId, ContentType, GrantEntry, KeyEntry, KeyHash, PayloadPolicy,
+    Permissions, SharedKey, SubtopicFilter, ThingEntry, ThingId, Timestamp, TopicLimits, Validation,
 };
 
 /// The text of a pattern that matches nothing but the channel itself.
@@ -36,6 +36,54 @@ pub(crate) struct WireThing {
     keys: Vec<WireKey>,
     #[n(3)]
     grants: Vec<WireGrant>,
+    #[n(4)]
+    certificate: Option<WireCertificate>,
+}
+
+/// What the certificate of a Thing calls it, in the operator's spelling.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+struct WireCertificate {
+    #[n(0)]
+    kind: u8,
+    #[n(1)]
+    name: String,
+}
+
+/// The keys in clear of one Thing: these and no others.
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub(crate) struct WireSharedKeys {
+    #[n(0)]
+    pub(crate) id: String,
+    #[n(1)]
+    keys: Vec<ByteVec>,
+}
+
+impl std::fmt::Debug for WireSharedKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WireSharedKeys").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl From<&ThingEntry> for WireSharedKeys {
+    fn from(entry: &ThingEntry) -> Self {
+        let keys = entry.keys.iter().filter_map(|key| key.shared.as_ref());
+        Self { id: entry.id.as_str().to_owned(), keys: keys.map(|key| key.as_bytes().to_vec().into()).collect() }
+    }
+}
+
+impl WireSharedKeys {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Puts each key beside its hash; one without is dropped.
+    pub(crate) fn attach(&self, keys: &mut [KeyEntry]) {
+        let hashed: Vec<_> = self.keys.iter().map(|key| (KeyHash::of(key), key)).collect();
+        for entry in keys {
+            let shared = hashed.iter().find(|(hash, _)| *hash == entry.hash);
+            entry.shared = shared.map(|(_, key)| SharedKey::new(key));
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -136,6 +184,30 @@ impl From<&ThingEntry> for WireThing {
             aliases: texts(&entry.aliases, Alias::as_str),
             keys: entry.keys.iter().map(key).collect(),
             grants: entry.grants.iter().map(WireGrant::from).collect(),
+            certificate: entry.certificate.as_ref().map(WireCertificate::from),
+        }
+    }
+}
+
+impl From<&CertificateName> for WireCertificate {
+    fn from(name: &CertificateName) -> Self {
+        let (kind, name) = match name {
+            CertificateName::Subject(name) => (0, name),
+            CertificateName::Uri(name) => (1, name),
+            CertificateName::Dns(name) => (2, name),
+        };
+        Self { kind, name: name.clone() }
+    }
+}
+
+impl WireCertificate {
+    /// Nothing for a kind of a newer version: the certificate is refused here then, and the rest of the Thing counts.
+    fn read(self) -> Option<CertificateName> {
+        match self.kind {
+            0 => Some(CertificateName::Subject(self.name)),
+            1 => Some(CertificateName::Uri(self.name)),
+            2 => Some(CertificateName::Dns(self.name)),
+            _ => None,
         }
     }
 }
@@ -169,7 +241,7 @@ impl TryFrom<WireThing> for ThingEntry {
             id: ThingId::parse(&wire.id).map_err(|_| BadEntry("thing id"))?,
             aliases: parsed(&wire.aliases, "alias", Alias::parse)?,
             keys: wire.keys.into_iter().map(key).collect(),
-            certificate: None,
+            certificate: wire.certificate.and_then(WireCertificate::read),
             grants: wire.grants.into_iter().map(GrantEntry::try_from).collect::<Result<_, _>>()?,
         })
     }

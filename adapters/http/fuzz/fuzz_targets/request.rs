@@ -7,7 +7,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, BridgeParts, Grants, QueueLimits, SystemClock};
-use tidegate_http::{HttpFace, HttpLimits};
+use tidegate_http::{HttpFace, HttpLimits, Routes};
 use tidegate_memory::{MemoryBroker, MemoryRetained, RetainedLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
@@ -35,8 +35,9 @@ fn face() -> &'static (Runtime, Arc<HttpFace>) {
 fuzz_target!(|bytes: &[u8]| {
     let (runtime, face) = face();
     runtime.block_on(async {
+        let routes = Routes { requests: true, upgrade: None };
         let (mut client, server) = tokio::io::duplex(64 * 1_024);
-        let serving = tokio::spawn(Arc::clone(face).serve_connection(server));
+        let serving = tokio::spawn(Arc::clone(face).serve_connection(server, routes, None));
         let _ = client.write_all(bytes).await;
         let _ = client.shutdown().await;
         let mut answer = Vec::new();

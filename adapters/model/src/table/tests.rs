@@ -317,6 +317,8 @@ fn a_certificate_is_one_things_until_it_ends_or_the_thing_has_another() {
     let principal = table.identify(&shown(&[&CertificateName::dns("pump-7").unwrap(), &name], 9), now).unwrap();
     assert_eq!(principal.thing(), &contents.things[0].id);
     assert_eq!(principal.not_after(), Some(Timestamp::from_secs(9)));
+    let names = [contents.things[0].id.as_str(), "flashed-7", contents.things[1].id.as_str(), "lab.nobody", ""];
+    assert_eq!(names.map(|claimed| table.is_named(&principal, claimed)), [true, true, false, false, false]);
     assert!(table.identify(&shown(&[&name], 4), now).is_err(), "it has ended");
     assert!(table.identify(&shown(&[&name, &uri], 9), now).is_err(), "it is two Things'");
     assert!(table.identify(&shown(&[], 9), now).is_err());

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tidegate_bridge::{BoxFuture, Delivery, GroupName, Overflow, Presence, Subscription, Terms, fresh_message_id};
-use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
+use tidegate_model::{CertificateNames, Principal, Protocol, Refusal, TopicFilter};
 use tidegate_mqtt_proto::{
     Accepted, Connect, Dropped, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket,
     Wanted, decode, encode, shared, split,
@@ -97,6 +97,8 @@ pub(crate) struct Connection<Io> {
     is_half_closed: bool,
     /// Where it is told why it was ended by this side.
     ended_by: Option<Arc<OnceLock<Reason>>>,
+    /// What the client's certificate says, if it showed one.
+    certificate: Option<Arc<CertificateNames>>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it names the clients that do not")]
@@ -108,7 +110,12 @@ impl<Io> Connection<Io>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    pub(crate) fn new(face: Arc<MqttFace>, io: Io, ended_by: Option<Arc<OnceLock<Reason>>>) -> Box<Self> {
+    pub(crate) fn new(
+        face: Arc<MqttFace>,
+        io: Io,
+        ended_by: Option<Arc<OnceLock<Reason>>>,
+        certificate: Option<Arc<CertificateNames>>,
+    ) -> Box<Self> {
         let session = Session::new(face.limits, now().into_std());
         let (reader, writer) = tokio::io::split(io);
         Box::new(Self {
@@ -129,6 +136,7 @@ where
             is_closing: false,
             is_half_closed: false,
             ended_by,
+            certificate,
         })
     }
 
@@ -292,9 +300,10 @@ where
     }
 
     fn login(&mut self, connect: Box<Connect>) {
-        let face = Arc::clone(&self.face);
+        // One login is all that there is.
+        let (face, certificate) = (Arc::clone(&self.face), self.certificate.take());
         self.work.push(Box::pin(async move {
-            let outcome = welcome(&face, &connect).await;
+            let outcome = welcome(&face, &connect, certificate.as_deref()).await;
             Done::Login(connect, outcome.map(Box::new))
         }));
     }
@@ -582,8 +591,12 @@ fn settle(session: &mut Session, ticket: Ticket, outcome: Result<(), Refusal>) {
 }
 
 /// Lets a client in, with what another connection, or nobody, has of its session.
-async fn welcome(face: &Arc<MqttFace>, connect: &Connect) -> Result<Welcome, Refusal> {
-    let principal = face.authenticate(connect).await?;
+async fn welcome(
+    face: &Arc<MqttFace>,
+    connect: &Connect,
+    certificate: Option<&CertificateNames>,
+) -> Result<Welcome, Refusal> {
+    let principal = face.authenticate(connect, certificate).await?;
     let absent = face.bridge.absent(&principal)?;
     let assigned = connect.client_id.is_empty().then(assigned_client_id);
     let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.detached());

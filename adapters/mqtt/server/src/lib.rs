@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{Bridge, DeparturePace, Departures};
-use tidegate_model::TopicLimits;
+use tidegate_model::{CertificateNames, TopicLimits};
 use tidegate_mqtt_proto::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -79,18 +79,23 @@ impl MqttFace {
         self.departures.begin(pace);
     }
 
-    /// Serves one connection until either side ends it.
-    pub async fn serve_connection<Io>(self: Arc<Self>, io: Io)
+    /// Serves one connection until either side ends it. `certificate` is what the one says that its client showed and that
+    /// was verified, if it did.
+    pub async fn serve_connection<Io>(self: Arc<Self>, io: Io, certificate: Option<Arc<CertificateNames>>)
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve_telling(io, None).await;
+        self.serve_telling(io, None, certificate).await;
     }
 
     /// The same, and tells why this side ended it, if it did, before it shuts `io` down: for a transport that has words of
     /// its own for that.
-    pub async fn serve_telling<Io>(self: Arc<Self>, io: Io, ended_by: Option<Arc<OnceLock<Reason>>>)
-    where
+    pub async fn serve_telling<Io>(
+        self: Arc<Self>,
+        io: Io,
+        ended_by: Option<Arc<OnceLock<Reason>>>,
+        certificate: Option<Arc<CertificateNames>>,
+    ) where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Ok(half_open) = self.half_open.try_acquire() else {
@@ -100,7 +105,7 @@ impl MqttFace {
         if let Some(pace) = &self.pace {
             tokio::time::sleep_until(pace.turn(now())).await;
         }
-        connection::Connection::new(Arc::clone(&self), io, ended_by).run(half_open).await;
+        connection::Connection::new(Arc::clone(&self), io, ended_by, certificate).run(half_open).await;
     }
 }
 #[cfg(test)]

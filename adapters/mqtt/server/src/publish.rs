@@ -1,7 +1,7 @@
 //! What clients send to the bridge: who they are, their messages and their wills.
 
 use tidegate_bridge::{Draft, fresh_message_id};
-use tidegate_model::{Credential, MessageId, Permit, Principal, Protocol, Refusal, Topic};
+use tidegate_model::{CertificateNames, Credential, MessageId, Permit, Principal, Protocol, Refusal, Topic};
 use tidegate_mqtt_proto::{Connect, Delivery, PacketId, Property, Publish, QoS, Text, Will};
 
 use crate::MqttFace;
@@ -10,14 +10,14 @@ use crate::message::{content_type, expiry, extras, message_qos};
 impl MqttFace {
     /// Who the client is; and whether it may have the will that it wants.
     //= MQTT5 3.1.4-2
-    pub(crate) async fn authenticate(&self, connect: &Connect) -> Result<Principal, Refusal> {
-        let (Some(user), Some(password)) = (&connect.user_name, &connect.password) else {
-            return Err(Refusal::Unauthenticated);
-        };
-        let credential = Credential::ThingKey { thing: user.as_str(), key: &password.0 };
-        let principal = self.bridge.authenticate(&credential).await.inspect_err(|refusal| {
+    pub(crate) async fn authenticate(
+        &self,
+        connect: &Connect,
+        certificate: Option<&CertificateNames>,
+    ) -> Result<Principal, Refusal> {
+        let principal = self.principal(connect, certificate).await.inspect_err(|refusal| {
             // A client of MQTT 3 may not say what it was told.
-            let thing = Some(user.as_str()).filter(|user| self.bridge.has_thing(user));
+            let thing = connect.user_name.as_ref().map(Text::as_str).filter(|user| self.bridge.has_thing(user));
             tracing::debug!(thing, %refusal, "a client is not let in");
         })?;
         if let Some(will) = &connect.will {
@@ -27,6 +27,24 @@ impl MqttFace {
             self.bridge.admit(&permit, content_type.as_ref().map(Text::as_str), Some(will.payload.len() as u64))?;
         }
         Ok(principal)
+    }
+
+    /// Whose the client is: by the key that it shows, or else by its certificate. A name may come with that, if it is that
+    /// Thing's.
+    async fn principal(&self, connect: &Connect, certificate: Option<&CertificateNames>) -> Result<Principal, Refusal> {
+        let user = connect.user_name.as_ref().map(Text::as_str);
+        match (user, &connect.password, certificate) {
+            (Some(thing), Some(password), _) => {
+                let credential = Credential::ThingKey { thing, key: &password.0 };
+                self.bridge.authenticate(&credential).await
+            }
+            (user, None, Some(certificate)) => {
+                let principal = self.bridge.identify(certificate)?;
+                let is_own = user.is_none_or(|user| user.is_empty() || self.bridge.is_named(&principal, user));
+                if is_own { Ok(principal) } else { Err(Refusal::Unauthenticated) }
+            }
+            (None, Some(_), _) | (_, None, None) => Err(Refusal::Unauthenticated),
+        }
     }
 
     /// Publishes one message, and returns when the broker has confirmed it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use tidegate_api::{Adapter, AdapterSpec, Listener, LogFormat, Protocol, Transport};
+use tidegate_api::{Adapter, AdapterSpec, ClientAuth, Listener, LogFormat, Protocol, Tls, Transport};
 
 use super::pods::container_port;
 use super::{BrokerSecret, Installation, metadata};
@@ -12,12 +12,14 @@ use super::{BrokerSecret, Installation, metadata};
 pub(super) const CONFIG_DIR: &str = "/etc/tidegate/config";
 pub(super) const BROKER_DIR: &str = "/etc/tidegate/broker";
 pub(super) const TLS_DIR: &str = "/etc/tidegate/tls";
+pub(super) const CLIENT_CA_DIR: &str = "/etc/tidegate/client-ca";
 pub(super) const TOKEN_DIR: &str = "/var/run/secrets/tidegate";
 pub(super) const CACHE_DIR: &str = "/var/lib/tidegate";
 pub(super) const RUN_DIR: &str = "/run/tidegate";
 /// The entries of the ConfigMap.
 pub(super) const CONFIG_ENTRY: &str = "adapter.yaml";
-const CA_ENTRY: &str = "ca.crt";
+/// The entry with authorities, there and in the Secret of those of devices.
+pub(super) const CA_ENTRY: &str = "ca.crt";
 pub(super) const TOKEN_ENTRY: &str = "token";
 /// The port of the pods for probes and metrics.
 pub(super) const ADMIN_PORT: u16 = 9090;
@@ -46,9 +48,11 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
     if let Some(entry) = &broker.ca_entry {
         options.insert("broker-ca", format!("{BROKER_DIR}/{entry}"));
     }
-    if spec.listeners_wanted().iter().any(|listener| listener.tls.is_some()) {
+    if let Some(tls) = tls(spec) {
         options.insert("tls-cert", format!("{TLS_DIR}/tls.crt"));
         options.insert("tls-key", format!("{TLS_DIR}/tls.key"));
+        options.extend(tls.client_ca_ref.map(|_| ("tls-client-ca", format!("{CLIENT_CA_DIR}/{CA_ENTRY}"))));
+        options.extend(tls.client_auth.map(|auth| ("tls-client-auth", client_auth(auth).to_owned())));
     }
     options.extend(listens(spec));
     options.extend(given(spec));
@@ -56,24 +60,42 @@ pub(super) fn config(adapter: &Adapter, installation: &Installation, broker: &Br
     options.iter().map(|(option, value)| format!("{option}: {}\n", serde_json::Value::from(value.as_str()))).collect()
 }
 
+/// The certificate that the listeners share, and whose certificates count; nothing where there is none.
+pub(super) fn tls(spec: &AdapterSpec) -> Option<Tls> {
+    spec.listeners_wanted().into_iter().find_map(|listener| listener.tls)
+}
+
+const fn client_auth(auth: ClientAuth) -> &'static str {
+    match auth {
+        ClientAuth::None => "none",
+        ClientAuth::Optional => "optional",
+        ClientAuth::Required => "required",
+    }
+}
+
 /// Where the pods listen. What is not asked for is closed.
 fn listens(spec: &AdapterSpec) -> BTreeMap<&'static str, String> {
     let listeners = spec.listeners_wanted();
-    let open = |transport: Transport, tls: bool| {
-        let is_it = |listener: &&Listener| listener.transport == transport && listener.tls.is_some() == tls;
-        let port = listeners.iter().find(is_it).map(|listener| container_port(spec.protocol, listener).1.to_string());
+    let open = |is_it: &dyn Fn(&Listener) -> bool| {
+        let listener = listeners.iter().find(|listener| is_it(listener));
+        let port = listener.map(|listener| container_port(spec.protocol, listener).1.to_string());
         port.unwrap_or_else(|| "off".to_owned())
     };
-    let (plain, secure) = match spec.protocol {
+    let of = |transport: Transport| open(&|listener| listener.transport == transport);
+    let mut options = BTreeMap::from(match spec.protocol {
         // A socket begins as a request of HTTP.
-        Protocol::HTTP | Protocol::WebSocket => ("listen-http", "listen-https"),
-        Protocol::MQTT => ("listen-mqtt", "listen-mqtts"),
-    };
-    let mut options = BTreeMap::from([(plain, open(Transport::TCP, false)), (secure, open(Transport::TLS, true))]);
+        Protocol::HTTP | Protocol::WebSocket => {
+            [("listen-http", of(Transport::TCP)), ("listen-https", of(Transport::TLS))]
+        }
+        Protocol::MQTT => [("listen-mqtt", of(Transport::TCP)), ("listen-mqtts", of(Transport::TLS))],
+        Protocol::CoAP => [("listen-coap", of(Transport::UDP)), ("listen-coaps", of(Transport::DTLS))],
+    });
     // Closed where nothing is said, so that pods without it are as they were.
     if listeners.iter().any(|listener| listener.transport == Transport::WebSocket) {
-        options.insert("listen-mqtt-ws", open(Transport::WebSocket, false));
-        options.insert("listen-mqtt-wss", open(Transport::WebSocket, true));
+        let carried =
+            |tls: bool| open(&|listener| listener.transport == Transport::WebSocket && listener.tls.is_some() == tls);
+        options.insert("listen-mqtt-ws", carried(false));
+        options.insert("listen-mqtt-wss", carried(true));
     }
     options
 }
@@ -82,6 +104,10 @@ fn listens(spec: &AdapterSpec) -> BTreeMap<&'static str, String> {
 fn given(spec: &AdapterSpec) -> impl Iterator<Item = (&'static str, String)> {
     let settings = &spec.settings;
     let given = [
+        ("coap-ping-period", settings.coap.ping_period.clone()),
+        ("coaps-half-open-max", settings.coap.max_half_open.map(|count| count.to_string())),
+        ("coaps-handshakes-per-second-max", settings.coap.max_handshakes_per_second.map(|count| count.to_string())),
+        ("coaps-sessions-max", settings.coap.max_sessions.map(|count| count.to_string())),
         ("connections-max", settings.max_connections.map(|count| count.to_string())),
         ("drain-connections-per-second", spec.drain.connections_per_second.map(|count| count.to_string())),
         ("http-bodies-bytes-max", settings.http.bodies_max_bytes.map(|count| count.to_string())),

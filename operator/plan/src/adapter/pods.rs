@@ -9,9 +9,9 @@ use k8s_openapi::api::autoscaling::v2::{
     ResourceMetricSource,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Lifecycle,
-    LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, KeyToPath,
+    Lifecycle, LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccount,
     ServiceAccountTokenProjection, SleepAction, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
@@ -21,7 +21,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tidegate_api::{Adapter, Autoscaling, Listener, Protocol, SecretName, Transport};
 
 use super::config::{
-    ADMIN_PORT, BROKER_DIR, CACHE_DIR, CONFIG_DIR, CONFIG_ENTRY, RUN_DIR, TLS_DIR, TOKEN_DIR, TOKEN_ENTRY,
+    ADMIN_PORT, BROKER_DIR, CA_ENTRY, CACHE_DIR, CLIENT_CA_DIR, CONFIG_DIR, CONFIG_ENTRY, RUN_DIR, TLS_DIR, TOKEN_DIR,
+    TOKEN_ENTRY, tls,
 };
 use super::{BrokerSecret, Installation, label_selector, labels, metadata};
 
@@ -40,18 +41,29 @@ const CONFIG_ANNOTATION: &str = "tidegate.io/config";
 pub(super) const ADMIN: &str = "admin";
 const CONTAINER: &str = "adapter";
 
-/// The container port behind a listener: its name and its number. Transport WebSocket of a protocol that has none counts as
-/// TCP: such a spec comes to nothing.
+/// The container port behind a listener: its name and its number. A transport that the protocol does not have counts as its
+/// plain one: such a spec comes to nothing.
 pub(super) const fn container_port(protocol: Protocol, listener: &Listener) -> (&'static str, u16) {
+    use Transport::{DTLS, TCP, TLS, UDP, WebSocket};
     match (protocol, listener.transport) {
-        (Protocol::HTTP, Transport::TCP | Transport::WebSocket) => ("http", 8080),
-        (Protocol::HTTP, Transport::TLS) => ("https", 8443),
-        (Protocol::WebSocket, Transport::TCP | Transport::WebSocket) => ("ws", 8080),
-        (Protocol::WebSocket, Transport::TLS) => ("wss", 8443),
-        (Protocol::MQTT, Transport::TCP) => ("mqtt", 1883),
-        (Protocol::MQTT, Transport::TLS) => ("mqtts", 8883),
-        (Protocol::MQTT, Transport::WebSocket) if listener.tls.is_some() => ("mqtt-wss", 8084),
-        (Protocol::MQTT, Transport::WebSocket) => ("mqtt-ws", 8083),
+        (Protocol::HTTP, TLS) => ("https", 8443),
+        (Protocol::HTTP, TCP | WebSocket | UDP | DTLS) => ("http", 8080),
+        (Protocol::WebSocket, TLS) => ("wss", 8443),
+        (Protocol::WebSocket, TCP | WebSocket | UDP | DTLS) => ("ws", 8080),
+        (Protocol::MQTT, TLS) => ("mqtts", 8883),
+        (Protocol::MQTT, WebSocket) if listener.tls.is_some() => ("mqtt-wss", 8084),
+        (Protocol::MQTT, WebSocket) => ("mqtt-ws", 8083),
+        (Protocol::MQTT, TCP | UDP | DTLS) => ("mqtt", 1883),
+        (Protocol::CoAP, DTLS) => ("coaps", 5684),
+        (Protocol::CoAP, UDP | TCP | TLS | WebSocket) => ("coap", 5683),
+    }
+}
+
+/// By what the ports of listeners are reached, as Kubernetes says it.
+pub(super) const fn ip_protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::HTTP | Protocol::WebSocket | Protocol::MQTT => "TCP",
+        Protocol::CoAP => "UDP",
     }
 }
 
@@ -190,22 +202,18 @@ fn spread(adapter: &Adapter) -> Vec<TopologySpreadConstraint> {
     })]
 }
 
-fn tls_secret(adapter: &Adapter) -> Option<String> {
-    let listeners = adapter.spec.listeners_wanted();
-    listeners.into_iter().find_map(|listener| listener.tls).map(|tls| tls.secret_ref.name)
-}
-
 fn container(adapter: &Adapter, image: &str) -> Container {
     let spec = &adapter.spec;
     let face = match spec.protocol {
         Protocol::HTTP => "http",
         Protocol::WebSocket => "ws",
         Protocol::MQTT => "mqtt",
+        Protocol::CoAP => "coap",
     };
-    let port = |name: &str, port: u16| ContainerPort {
+    let port = |name: &str, port: u16, protocol: &str| ContainerPort {
         name: Some(name.to_owned()),
         container_port: i32::from(port),
-        protocol: Some("TCP".to_owned()),
+        protocol: Some(protocol.to_owned()),
         ..ContainerPort::default()
     };
     let mut ports: Vec<ContainerPort> = spec
@@ -213,10 +221,10 @@ fn container(adapter: &Adapter, image: &str) -> Container {
         .iter()
         .map(|listener| {
             let (name, number) = container_port(spec.protocol, listener);
-            port(name, number)
+            port(name, number, ip_protocol(spec.protocol))
         })
         .collect();
-    ports.push(port(ADMIN, ADMIN_PORT));
+    ports.push(port(ADMIN, ADMIN_PORT, "TCP"));
     let quantities = |amounts: &BTreeMap<String, Quantity>| Some(amounts.clone()).filter(|all| !all.is_empty());
     let resources = ResourceRequirements {
         limits: quantities(&spec.resources.limits),
@@ -276,16 +284,20 @@ fn mounts(adapter: &Adapter) -> Vec<VolumeMount> {
         mount("cache", CACHE_DIR, false),
         mount("run", RUN_DIR, false),
     ];
-    mounts.extend(tls_secret(adapter).map(|_| mount("tls", TLS_DIR, true)));
+    if let Some(tls) = tls(&adapter.spec) {
+        mounts.push(mount("tls", TLS_DIR, true));
+        mounts.extend(tls.client_ca_ref.map(|_| mount("client-ca", CLIENT_CA_DIR, true)));
+    }
     mounts
 }
 
 fn volumes(adapter: &Adapter, installation: &Installation, broker: &BrokerSecret) -> Vec<Volume> {
     let named = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
-    let secret = |name: &str, secret: &str| Volume {
+    let secret = |name: &str, secret: &str, entry: Option<&str>| Volume {
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret.to_owned()),
             default_mode: Some(0o440),
+            items: entry.map(|key| vec![KeyToPath { key: key.to_owned(), path: key.to_owned(), mode: None }]),
             ..SecretVolumeSource::default()
         }),
         ..named(name)
@@ -309,10 +321,14 @@ fn volumes(adapter: &Adapter, installation: &Installation, broker: &BrokerSecret
     let mut volumes = vec![
         Volume { config_map: Some(config), ..named("config") },
         Volume { projected: Some(token), ..named("token") },
-        secret("broker", &broker.name),
+        secret("broker", &broker.name, None),
         Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..named("cache") },
         Volume { empty_dir: Some(memory), ..named("run") },
     ];
-    volumes.extend(tls_secret(adapter).map(|name| secret("tls", &name)));
+    if let Some(tls) = tls(&adapter.spec) {
+        volumes.push(secret("tls", &tls.secret_ref.name, None));
+        // The Secret of an authority may hold its key too, which is none of a pod's business.
+        volumes.extend(tls.client_ca_ref.map(|authority| secret("client-ca", &authority.name, Some(CA_ENTRY))));
+    }
     volumes
 }

@@ -32,7 +32,7 @@ const EVERYTHING: &str = r#"
   autoscaling: {minReplicas: 3, maxReplicas: 9, targetCPUUtilizationPercentage: 60}
   listeners:
   - {name: plain, port: 80}
-  - {name: secure, port: 443, transport: TLS, tls: {secretRef: {name: http-tls}}}
+  - {name: secure, port: 443, transport: TLS, tls: {secretRef: {name: http-tls}, clientCaRef: {name: devices}, clientAuth: Required}}
   service: {type: LoadBalancer, annotations: {cloud/lb: fast}, loadBalancerClass: c/d, externalTrafficPolicy: Local}
   gateway: {parentRefs: [{name: edge, namespace: infra, sectionName: https}], host: iot.example.org, prefix: /http}
   settings:
@@ -54,6 +54,7 @@ const EVERYTHING: &str = r#"
       idleTimeout: 45s
       origins: ['https://app.example.org', 'https://desk.example.org:8443']
       maxInFlight: 16
+    coap: {pingPeriod: 6h, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}
   drain: {timeout: 90s, connectionsPerSecond: 50}
   resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {memory: 1024Mi}}
   nodeSelector: {disk: fast}
@@ -86,21 +87,31 @@ fn an_adapter_of_few_words_becomes_these_objects() {
     let listener = "{name: mqtt-ws, port: 8083, transport: WebSocket}";
     let carried = format!("{{protocol: MQTT, listeners: [{{name: mqtt, port: 1883}}, {listener}]}}");
     expect_file!["golden/mqtt-websocket.yaml"].assert_eq(&yaml(&carried));
+    expect_file!["golden/coap.yaml"].assert_eq(&yaml("{protocol: CoAP}"));
+}
+
+/// What of an Adapter has to do with its listeners, one line for each thing.
+fn said_of_listeners(spec: &str) -> String {
+    let objects = objects(spec);
+    let config = objects[&OwnedKind::ConfigMap]["data"]["adapter.yaml"].as_str().unwrap();
+    let options = config.lines().filter(|line| line.starts_with("listen-") || line.starts_with("tls-"));
+    let ports = objects[&OwnedKind::Service]["spec"]["ports"].as_array().unwrap();
+    let ports = ports.iter().map(|port| format!("{} leads to {}", port["port"], port["targetPort"]));
+    let volumes = objects[&OwnedKind::Deployment]["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let of = |name: &'static str| volumes.iter().filter(move |volume| volume["name"] == name);
+    let secrets = of("tls").map(|volume| format!("certificate of {}", volume["secret"]["secretName"]));
+    let authorities = of("client-ca").map(|volume| {
+        let entries: Vec<_> = volume["secret"]["items"].as_array().unwrap().iter().map(|item| &item["key"]).collect();
+        format!("authorities of {}, of which {entries:?}", volume["secret"]["secretName"])
+    });
+    let lines = options.map(str::to_owned).chain(ports).chain(secrets).chain(authorities);
+    lines.map(|line| line + "\n").collect()
 }
 
 #[test]
 fn mqtt_over_websocket_has_a_port_and_options_of_its_own_and_a_certificate_where_it_is_to_have_one() {
     let check = |listeners: &str, said: expect_test::Expect| {
-        let objects = objects(&format!("{{protocol: MQTT, listeners: [{listeners}]}}"));
-        let config = objects[&OwnedKind::ConfigMap]["data"]["adapter.yaml"].as_str().unwrap();
-        let options = config.lines().filter(|line| line.starts_with("listen-") || line.starts_with("tls-"));
-        let ports = objects[&OwnedKind::Service]["spec"]["ports"].as_array().unwrap();
-        let ports = ports.iter().map(|port| format!("{} leads to {}", port["port"], port["targetPort"]));
-        let volumes = objects[&OwnedKind::Deployment]["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
-        let secrets = volumes.iter().filter(|volume| volume["name"] == "tls");
-        let secrets = secrets.map(|volume| format!("certificate of {}", volume["secret"]["secretName"]));
-        let lines = options.map(str::to_owned).chain(ports).chain(secrets);
-        said.assert_eq(&lines.map(|line| line + "\n").collect::<String>());
+        said.assert_eq(&said_of_listeners(&format!("{{protocol: MQTT, listeners: [{listeners}]}}")));
     };
     check(
         "{name: ws, port: 80, transport: WebSocket}",
@@ -139,6 +150,133 @@ fn mqtt_over_websocket_has_a_port_and_options_of_its_own_and_a_certificate_where
             certificate of "a"
         "#]],
     );
+}
+
+#[test]
+fn coap_is_served_over_udp_and_over_dtls_which_needs_no_certificate_and_may_have_one() {
+    let check = |spec: &str, said: expect_test::Expect| said.assert_eq(&said_of_listeners(spec));
+    check(
+        "{protocol: CoAP}",
+        expect![[r#"
+        listen-coap: "5683"
+        listen-coaps: "5684"
+        5683 leads to "coap"
+        5684 leads to "coaps"
+    "#]],
+    );
+    check(
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}]}",
+        expect![[r#"
+        listen-coap: "5683"
+        listen-coaps: "off"
+        1 leads to "coap"
+    "#]],
+    );
+    check(
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: DTLS}]}",
+        expect![[r#"
+        listen-coap: "off"
+        listen-coaps: "5684"
+        1 leads to "coaps"
+    "#]],
+    );
+    check(
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}, {name: b, port: 2, transport: DTLS, tls: {secretRef: {name: c}, clientCaRef: {name: d}}}]}",
+        expect![[r#"
+            listen-coap: "5683"
+            listen-coaps: "5684"
+            tls-cert: "/etc/tidegate/tls/tls.crt"
+            tls-client-ca: "/etc/tidegate/client-ca/ca.crt"
+            tls-key: "/etc/tidegate/tls/tls.key"
+            1 leads to "coap"
+            2 leads to "coaps"
+            certificate of "c"
+            authorities of "d", of which [String("ca.crt")]
+        "#]],
+    );
+}
+
+#[test]
+fn devices_are_asked_for_certificates_where_an_authority_of_theirs_is_named() {
+    let check = |spec: &str, said: expect_test::Expect| said.assert_eq(&said_of_listeners(spec));
+    check(
+        "{protocol: HTTP, listeners: [{name: a, port: 443, transport: TLS, tls: {secretRef: {name: c}, clientCaRef: {name: d}, clientAuth: Required}}]}",
+        expect![[r#"
+            listen-http: "off"
+            listen-https: "8443"
+            tls-cert: "/etc/tidegate/tls/tls.crt"
+            tls-client-auth: "required"
+            tls-client-ca: "/etc/tidegate/client-ca/ca.crt"
+            tls-key: "/etc/tidegate/tls/tls.key"
+            443 leads to "https"
+            certificate of "c"
+            authorities of "d", of which [String("ca.crt")]
+        "#]],
+    );
+    let tls = "tls: {secretRef: {name: c}, clientCaRef: {name: d}, clientAuth: None}";
+    check(
+        &format!(
+            "{{protocol: MQTT, listeners: [{{name: a, port: 1, transport: TLS, {tls}}}, {{name: b, port: 2, transport: WebSocket, {tls}}}]}}"
+        ),
+        expect![[r#"
+            listen-mqtt: "off"
+            listen-mqtt-ws: "off"
+            listen-mqtt-wss: "8084"
+            listen-mqtts: "8883"
+            tls-cert: "/etc/tidegate/tls/tls.crt"
+            tls-client-auth: "none"
+            tls-client-ca: "/etc/tidegate/client-ca/ca.crt"
+            tls-key: "/etc/tidegate/tls/tls.key"
+            1 leads to "mqtts"
+            2 leads to "mqtt-wss"
+            certificate of "c"
+            authorities of "d", of which [String("ca.crt")]
+        "#]],
+    );
+    check(
+        "{protocol: WebSocket, listeners: [{name: a, port: 443, transport: TLS, tls: {secretRef: {name: c}, clientCaRef: {name: d}, clientAuth: Optional}}]}",
+        expect![[r#"
+            listen-http: "off"
+            listen-https: "8443"
+            tls-cert: "/etc/tidegate/tls/tls.crt"
+            tls-client-auth: "optional"
+            tls-client-ca: "/etc/tidegate/client-ca/ca.crt"
+            tls-key: "/etc/tidegate/tls/tls.key"
+            443 leads to "wss"
+            certificate of "c"
+            authorities of "d", of which [String("ca.crt")]
+        "#]],
+    );
+}
+
+/// Datagrams of a device come to the pod that knows it, and everything beside is as it is for others.
+#[test]
+fn datagrams_of_an_address_stay_with_a_pod() {
+    let [coap, mqtt] = ["CoAP", "MQTT"].map(|protocol| objects(&format!("{{protocol: {protocol}}}")));
+    let spec = |objects: &BTreeMap<OwnedKind, Value>, kind| objects[&kind]["spec"].clone();
+    let service = spec(&coap, OwnedKind::Service);
+    assert_eq!(service["sessionAffinity"], "ClientIP");
+    assert_eq!(service["sessionAffinityConfig"], json!({"clientIP": {"timeoutSeconds": 86_400}}));
+    assert!(service["ports"].as_array().unwrap().iter().all(|port| port["protocol"] == "UDP"), "{service}");
+    assert!(spec(&mqtt, OwnedKind::Service).get("sessionAffinity").is_none());
+    // Probes and metrics go by TCP as ever.
+    let admin = json!({"containerPort": 9090, "name": "admin", "protocol": "TCP"});
+    let ports = &spec(&coap, OwnedKind::Deployment)["template"]["spec"]["containers"][0]["ports"];
+    assert_eq!(ports.as_array().unwrap().last(), Some(&admin));
+    assert_eq!(spec(&coap, OwnedKind::PodDisruptionBudget), spec(&mqtt, OwnedKind::PodDisruptionBudget));
+    let scaled = |protocol: &str| objects(&format!("{{protocol: {protocol}, autoscaling: {{maxReplicas: 5}}}}"));
+    let [coap, mqtt] = ["CoAP", "MQTT"].map(scaled);
+    assert_eq!(spec(&coap, OwnedKind::HorizontalPodAutoscaler), spec(&mqtt, OwnedKind::HorizontalPodAutoscaler));
+}
+
+#[test]
+fn another_ping_period_replaces_the_pods() {
+    let template = |spec: &str| objects(spec)[&OwnedKind::Deployment]["spec"]["template"].clone();
+    let config = |spec: &str| objects(spec)[&OwnedKind::ConfigMap]["data"]["adapter.yaml"].to_string();
+    let slower = "{protocol: CoAP, settings: {coap: {pingPeriod: 24h}}}";
+    assert!(config(slower).contains(r#"coap-ping-period: \"24h\""#), "{}", config(slower));
+    assert!(!config("{protocol: CoAP}").contains("coap-ping-period"));
+    assert_ne!(template("{protocol: CoAP}"), template(slower));
 }
 
 #[test]
@@ -185,6 +323,13 @@ fn what_no_pods_can_be_made_of_says_why() {
         installation(),
         expect![
             "InvalidSpec: spec: transport: WebSocket goes with protocol: MQTT alone; protocol: WebSocket has TCP and TLS"
+        ],
+    );
+    check(
+        "{protocol: CoAP, gateway: {parentRefs: [{name: a}]}, listeners: [{name: coap, port: 5683}]}",
+        installation(),
+        expect![
+            "InvalidSpec: spec: ingress and gateway lead to protocol: HTTP and WebSocket alone; spec: transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given"
         ],
     );
     check(

@@ -1,25 +1,31 @@
 //! What leads to the pods of an Adapter: Service, policy, Ingress and HTTPRoute.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
     IngressTLS, NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec, ServiceBackendPort,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
-use tidegate_api::{Adapter, ExternalTrafficPolicy, Gateway, Listener, ServiceType, Transport};
+use tidegate_api::{Adapter, ExternalTrafficPolicy, Gateway, Listener, Protocol, ServiceType, Transport};
 
-use super::pods::{ADMIN, port_name};
+use super::pods::{ADMIN, ip_protocol, port_name};
 use super::{label_selector, metadata, selector, value};
+
+/// How long datagrams of an address go to the pod that had the last of them: as long as an observation may go without a
+/// sign of life (the longest `pingPeriod`), which is also the longest that Kubernetes takes. An observation, a body in
+/// blocks and a session of DTLS live in one pod, and what is said of them anywhere else is said to nobody.
+const AFFINITY: Duration = Duration::from_secs(24 * 3_600);
 
 pub(super) fn service(adapter: &Adapter) -> Service {
     let template = &adapter.spec.service;
     let port = |listener: &Listener| ServicePort {
         name: Some(listener.name.clone()),
         port: listener.port,
-        protocol: Some("TCP".to_owned()),
+        protocol: Some(ip_protocol(adapter.spec.protocol).to_owned()),
         target_port: Some(IntOrString::String(port_name(adapter, listener).to_owned())),
         ..ServicePort::default()
     };
@@ -32,7 +38,13 @@ pub(super) fn service(adapter: &Adapter) -> Service {
         ExternalTrafficPolicy::Cluster => "Cluster".to_owned(),
         ExternalTrafficPolicy::Local => "Local".to_owned(),
     });
+    // A connection stays where it is; datagrams have none.
+    let affinity = (adapter.spec.protocol == Protocol::CoAP).then(|| SessionAffinityConfig {
+        client_ip: Some(ClientIPConfig { timeout_seconds: i32::try_from(AFFINITY.as_secs()).ok() }),
+    });
     let spec = ServiceSpec {
+        session_affinity: affinity.as_ref().map(|_| "ClientIP".to_owned()),
+        session_affinity_config: affinity,
         type_: Some(kind.to_owned()),
         external_traffic_policy: policy,
         load_balancer_class: template.load_balancer_class.clone(),
@@ -45,14 +57,17 @@ pub(super) fn service(adapter: &Adapter) -> Service {
 
 /// Devices reach the listeners from everywhere, and so does who reads metrics; nothing else is open.
 pub(super) fn network_policy(adapter: &Adapter) -> NetworkPolicy {
-    let port = |name: &str| NetworkPolicyPort {
+    let port = |name: &str, protocol: &str| NetworkPolicyPort {
         port: Some(IntOrString::String(name.to_owned())),
-        protocol: Some("TCP".to_owned()),
+        protocol: Some(protocol.to_owned()),
         ..NetworkPolicyPort::default()
     };
     let listeners = adapter.spec.listeners_wanted();
-    let mut ports: Vec<_> = listeners.iter().map(|listener| port(port_name(adapter, listener))).collect();
-    ports.push(port(ADMIN));
+    let mut ports: Vec<_> = listeners
+        .iter()
+        .map(|listener| port(port_name(adapter, listener), ip_protocol(adapter.spec.protocol)))
+        .collect();
+    ports.push(port(ADMIN, "TCP"));
     let rule = NetworkPolicyIngressRule { ports: Some(ports), ..NetworkPolicyIngressRule::default() };
     let spec = NetworkPolicySpec {
         ingress: Some(vec![rule]),

@@ -15,7 +15,7 @@ fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
     assert!(said.contains("http: accepted after "), "{said}");
     let enforced = system.json(&["namespace", NAMESPACE], r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}");
     assert_eq!(enforced.unwrap(), "restricted");
-    let adapters = ["http", "websocket", "mqtt"].map(|face| format!("tidegate.io/adapter=tidegate-{face}"));
+    let adapters = ["http", "websocket", "mqtt", "coap"].map(|face| format!("tidegate.io/adapter=tidegate-{face}"));
     for selector in [OPERATOR_PODS].into_iter().chain(adapters.iter().map(String::as_str)) {
         assert_eq!(system.pods(NAMESPACE, selector).unwrap().len(), 2, "{selector}");
     }
@@ -41,14 +41,17 @@ fn the_first_message_is_accepted_by_the_commands_that_the_chart_prints() {
     };
     let (over_http, over_mqtt) =
         (from("kubectl apply"), from("kubectl port-forward --namespace tidegate service/tidegate-mqtt"));
+    // Its exit code says nothing, and of what is accepted it is silent unless it is asked.
+    let over_coap = from("ADDRESS=").replace("coap-client-notls", "coap-client-notls -v 7");
+    system.wait(NAMESPACE, "condition=Ready", &["adapter/tidegate-coap"]);
     let mut shell = Command::new("bash");
     // What runs behind goes with the shell.
-    let script = format!("trap 'kill $(jobs -p)' EXIT\n{over_http}\n{over_mqtt}\necho MQTT too");
+    let script = format!("trap 'kill $(jobs -p)' EXIT\n{over_http}\n{over_mqtt}\necho MQTT too\n{over_coap} 2>&1");
     shell.args(["-e", "-c", &script]).env("KUBECONFIG", system.api().kubeconfig_path()).stdin(Stdio::null());
     let output = shell.env("PATH", path_with_kubectl()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("HTTP/1.1 202") && said.contains("MQTT too"),
+        output.status.success() && said.contains("HTTP/1.1 202") && said.contains("MQTT too") && said.contains("2.04"),
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );

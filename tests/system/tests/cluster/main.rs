@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::print_stderr, reason = "what was counted is said, and shown with --nocapture")]
 
+mod certificates;
+mod coap;
 mod faces;
 mod installation;
 mod outages;

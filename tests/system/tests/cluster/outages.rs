@@ -51,7 +51,7 @@ fn a_pod_that_is_killed_costs_its_devices_no_message() {
 }
 
 /// Changes a setting that the two pods of an Adapter have to be replaced for, and returns when others are ready.
-fn replace_by_setting(system: &System, lab: &Lab<'_>, adapter: &str, patch: &str) {
+pub(crate) fn replace_by_setting(system: &System, lab: &Lab<'_>, adapter: &str, patch: &str) {
     let before = system.pods(&lab.namespace, ADAPTER_PODS).unwrap();
     lab.kubectl(&["patch", "adapter", adapter, "--type=merge", "--patch", patch]).unwrap();
     until("other pods are there", || {

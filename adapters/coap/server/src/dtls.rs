@@ -1,0 +1,526 @@
+//! DTLS 1.2 in front of an endpoint (RFC 6347, RFC 7252 section 9): sans-IO, with the cryptography of `dimpl`.
+//!
+//! Each address has at most one session and one handshake. A handshake takes the place of the session only when it has
+//! ended: who sends from a foreign address, or plays back what was heard, ends nobody's session. Sessions are numbered, and
+//! a [`Peer`] carries the number, so that nothing of one session is taken for another's.
+//!
+//! Must not know what is carried.
+
+mod handshake;
+mod identity;
+mod metrics;
+mod prefix;
+mod record;
+mod trial;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use dimpl::Dtls;
+use tidegate_bridge::Bridge;
+use tidegate_model::{CertificateNames, Principal, SharedKey, Timestamp};
+
+pub use identity::{Identity, IdentityError};
+pub(crate) use metrics::SessionMetrics;
+
+use crate::line::Peer;
+use handshake::{Around, HANDSHAKE_FAILURE, Handshake, SharedKeys, Step};
+use prefix::PrefixRate;
+use record::{ALERT, HANDSHAKE, Hello, Record, records};
+
+/// Bytes of a datagram of a handshake; longer ones are passed over.
+const HANDSHAKE_DATAGRAM_BYTES_MAX: usize = 4_096;
+/// Bytes of room for what `dimpl` hands out: it counts on room for whatever certificate a client can show.
+const ROOM_BYTES: usize = identity::WAITING_MAX * HANDSHAKE_DATAGRAM_BYTES_MAX;
+/// How exactly it is known when a session was used last.
+const USED_STEP: Duration = Duration::from_secs(60);
+/// How long a session whose right was withdrawn is there for the last words.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
+/// How often, at most, every session is asked whether it still has its right.
+const SWEEP_EVERY: Duration = Duration::from_millis(200);
+/// How long a handshake whose client is known to be there does not give way to a new one of the same address: anybody could
+/// send the beginning of one.
+const HELD_FOR: Duration = Duration::from_secs(3);
+/// Sessions that are ended, and handshakes that are looked at, before something else has its turn.
+const DUE_MAX: usize = 1_024;
+
+/// Bounds on the sessions of one socket.
+#[derive(Clone, Copy, Debug)]
+pub struct DtlsLimits {
+    /// Sessions; beyond that the one that was used least lately ends.
+    pub sessions_max: usize,
+    /// Handshakes that have not ended; beyond that the oldest one is given up, those first whose client has not shown that
+    /// it is where it says it is. Each costs about 5 kB.
+    pub half_open_max: usize,
+    /// Handshakes that may begin in a second in one part of the network: a /24 of IPv4, a /56 of IPv6.
+    pub handshakes_per_second_max: u32,
+    /// How long a session may be silent.
+    pub idle_max: Duration,
+    /// Records of one session that could not be opened; beyond that it ends, since each is a guess.
+    pub unopened_max: u32,
+}
+
+impl Default for DtlsLimits {
+    fn default() -> Self {
+        Self {
+            sessions_max: 50_000,
+            half_open_max: 10_000,
+            handshakes_per_second_max: 1_000,
+            // A day is the longest that a session with an observation is silent.
+            idle_max: Duration::from_hours(25),
+            // A tag of 8 bytes is guessed by one in 2^48 of all sessions then.
+            unopened_max: 1 << 16,
+        }
+    }
+}
+
+/// Who knows who is who.
+pub(crate) trait Authority: Send + Sync {
+    fn now(&self) -> Timestamp;
+    fn shared_keys(&self, claimed: &str) -> Vec<(SharedKey, Principal)>;
+    fn identify(&self, certificate: &CertificateNames) -> Option<Principal>;
+    fn stands(&self, principal: &Principal) -> bool;
+}
+
+impl Authority for Bridge {
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+
+    fn shared_keys(&self, claimed: &str) -> Vec<(SharedKey, Principal)> {
+        Self::shared_keys(self, claimed)
+    }
+
+    fn identify(&self, certificate: &CertificateNames) -> Option<Principal> {
+        Self::identify(self, certificate).ok()
+    }
+
+    fn stands(&self, principal: &Principal) -> bool {
+        self.refresh(principal).is_ok()
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send this to the address.
+    Send { address: Peer, datagram: Bytes },
+    /// This came in a session.
+    Received { peer: Peer, datagram: Bytes },
+    /// A session is over.
+    Ended(Peer),
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) begun: u64,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    /// Handshakes that were given up for others.
+    pub(crate) evicted: u64,
+    /// Handshakes that were not begun, since there were too many.
+    pub(crate) refused: u64,
+    /// Datagrams that nobody could make anything of.
+    pub(crate) dropped: u64,
+    /// Sessions that were ended here: idle, evicted, or without a right.
+    pub(crate) ended: u64,
+}
+
+struct Session {
+    dtls: Dtls,
+    principal: Option<Principal>,
+    number: u64,
+    /// The client's, in the handshake.
+    random: [u8; 32],
+    /// Whether the client has sent something in it: then it has seen the end of the handshake.
+    is_confirmed: bool,
+    unopened: u32,
+    used: Instant,
+    is_ending: bool,
+}
+
+/// What there is with one address.
+#[derive(Default)]
+struct Slot {
+    session: Option<Box<Session>>,
+    handshake: Option<Box<Handshake>>,
+}
+
+/// All sessions of one socket.
+pub(crate) struct Sessions {
+    limits: DtlsLimits,
+    authority: Arc<dyn Authority>,
+    identity: Arc<ArcSwapOption<Identity>>,
+    keys: SharedKeys,
+    slots: HashMap<Peer, Slot>,
+    rate: PrefixRate,
+    /// Of sessions and handshakes alike.
+    numbered: u64,
+    /// Those of whom it is not known that they are there come first, then the oldest.
+    half_open: BTreeMap<(bool, u64), Peer>,
+    /// When a handshake is to be looked at.
+    timers: BTreeSet<(Instant, Peer)>,
+    /// By when they were used last.
+    sessions: BTreeMap<(Instant, u64), Peer>,
+    /// Sessions that are over then.
+    ending: BTreeSet<(Instant, Peer)>,
+    /// When the sessions were asked last, and when they are to be.
+    swept_at: Option<Instant>,
+    sweep_at: Option<Instant>,
+    counts: Counts,
+    outputs: VecDeque<Output>,
+    room: Vec<u8>,
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        limits: DtlsLimits,
+        authority: Arc<dyn Authority>,
+        identity: Arc<ArcSwapOption<Identity>>,
+    ) -> Self {
+        Self {
+            limits,
+            authority,
+            identity,
+            keys: SharedKeys::new(),
+            slots: HashMap::new(),
+            rate: PrefixRate::new(limits.handshakes_per_second_max),
+            numbered: 0,
+            half_open: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            swept_at: None,
+            sweep_at: None,
+            counts: Counts::default(),
+            outputs: VecDeque::new(),
+            room: vec![0; ROOM_BYTES],
+        }
+    }
+
+    pub(crate) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Sessions, and handshakes that have not ended.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.sessions.len(), self.half_open.len())
+    }
+
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Who a session is with, by what was shown in its handshake.
+    pub(crate) fn principal(&self, peer: &Peer) -> Option<&Principal> {
+        let session = self.slots.get(&peer.address_alone())?.session.as_ref()?;
+        session.principal.as_ref().filter(|_| session.number == peer.session)
+    }
+
+    /// Takes a datagram from the address.
+    //= RFC6347 4.1.2.7
+    pub(crate) fn handle_datagram(&mut self, address: Peer, datagram: &[u8], now: Instant) {
+        let Some(first) = records(datagram).next() else {
+            self.counts.dropped += 1;
+            return;
+        };
+        let hello = Hello::of(&first);
+        if let Some(hello) = &hello
+            && self.is_new(&address, hello, now)
+            && !self.begin(address, hello, now)
+        {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&address) else {
+            self.counts.dropped += 1;
+            return;
+        };
+        let is_of_handshake = hello.is_some() || first.epoch == 0 || first.content_type == HANDSHAKE;
+        let session = slot.session.as_ref();
+        let is_own = slot.handshake.as_mut().is_some_and(|handshake| {
+            let is_own = hello.is_none_or(|hello| hello.random == handshake.random);
+            handshake.is_contested |= !is_own;
+            is_own
+        });
+        let is_for_handshake = is_own && (is_of_handshake || session.is_none());
+        if is_for_handshake && datagram.len() <= HANDSHAKE_DATAGRAM_BYTES_MAX {
+            self.advance(address, Some(datagram), now);
+        } else if !is_for_handshake && session.is_some_and(|session| is_for(session, &first, hello.is_some())) {
+            self.open(address, datagram, now);
+        } else {
+            self.counts.dropped += 1;
+        }
+    }
+
+    /// Whether the hello begins a handshake that is not known.
+    fn is_new(&self, address: &Peer, hello: &Hello, now: Instant) -> bool {
+        let slot = self.slots.get(address);
+        let known = slot.is_some_and(|slot| match (&slot.handshake, &slot.session) {
+            (Some(handshake), _) => {
+                let is_held = handshake.is_proven && now < handshake.begun + HELD_FOR;
+                handshake.random == hello.random || is_held
+            }
+            (None, Some(session)) => session.random == hello.random,
+            (None, None) => false,
+        });
+        hello.is_first && !known
+    }
+
+    /// Makes room for a handshake and begins it; whether there is one.
+    fn begin(&mut self, address: Peer, hello: &Hello, now: Instant) -> bool {
+        if !self.rate.admits(address.address.ip(), now) {
+            self.counts.refused += 1;
+            return false;
+        }
+        let number = self.numbered + 1;
+        let Some(handshake) = Handshake::begin(hello, number, &self.keys, self.identity.load_full(), now) else {
+            // Shorter than what came.
+            let datagram = Bytes::copy_from_slice(&record::alert(HANDSHAKE_FAILURE));
+            self.outputs.push_back(Output::Send { address, datagram });
+            self.counts.failed += 1;
+            return false;
+        };
+        self.numbered = number;
+        self.counts.begun += 1;
+        // The same client has begun anew.
+        self.give_up(address);
+        while self.half_open.len() >= self.limits.half_open_max.max(1) {
+            let Some((_, oldest)) = self.half_open.first_key_value() else { break };
+            self.give_up(*oldest);
+            self.counts.evicted += 1;
+        }
+        self.half_open.insert((false, number), address);
+        self.timers.insert((now + identity::HANDSHAKE_MAX, address));
+        self.slots.entry(address).or_default().handshake = Some(Box::new(handshake));
+        true
+    }
+
+    /// Forgets the handshake with an address.
+    fn give_up(&mut self, address: Peer) -> Option<Box<Handshake>> {
+        let Entry::Occupied(mut slot) = self.slots.entry(address) else { return None };
+        let handshake = slot.get_mut().handshake.take()?;
+        if slot.get().session.is_none() {
+            slot.remove();
+        }
+        self.half_open.remove(&(handshake.is_proven, handshake.number));
+        self.timers.remove(&(handshake.again_at, address));
+        Some(handshake)
+    }
+
+    /// Goes on with the handshake with an address: with what it sent, or since it is time.
+    fn advance(&mut self, address: Peer, datagram: Option<&[u8]>, now: Instant) {
+        let Self { slots, outputs, keys, authority, room, .. } = self;
+        let Some(handshake) = slots.get_mut(&address).and_then(|slot| slot.handshake.as_mut()) else { return };
+        let (was_proven, was_due) = (handshake.is_proven, handshake.again_at);
+        let mut send = |datagram| outputs.push_back(Output::Send { address, datagram });
+        let mut around = Around { keys, authority: &**authority, now, room, send: &mut send };
+        let step = match datagram {
+            Some(datagram) => handshake.receive(datagram, &mut around),
+            None => handshake.handle_timeout(&mut around),
+        };
+        if handshake.is_proven && !was_proven {
+            self.half_open.remove(&(false, handshake.number));
+            self.half_open.insert((true, handshake.number), address);
+        }
+        match step {
+            Step::Goes { again_at } => {
+                handshake.again_at = again_at;
+                self.timers.remove(&(was_due, address));
+                self.timers.insert((again_at, address));
+            }
+            Step::Done => {
+                let Some(handshake) = self.give_up(address) else { return };
+                self.establish(address, *handshake, now);
+            }
+            Step::Failed { alert } => {
+                let is_there = handshake.is_proven;
+                self.counts.failed += 1;
+                self.give_up(address);
+                if is_there {
+                    let datagram = Bytes::copy_from_slice(&record::alert(alert));
+                    self.outputs.push_back(Output::Send { address, datagram });
+                }
+            }
+        }
+    }
+
+    /// A handshake has ended well: what was before it with this address ends.
+    fn establish(&mut self, address: Peer, handshake: Handshake, now: Instant) {
+        self.remove(address);
+        while self.sessions.len() >= self.limits.sessions_max.max(1) {
+            let Some((_, oldest)) = self.sessions.first_key_value() else { break };
+            self.close(*oldest, now);
+        }
+        let (number, random) = (handshake.number, handshake.random);
+        let (dtls, principal) = handshake.into_session();
+        self.counts.done += 1;
+        let session =
+            Session { dtls, principal, number, random, is_confirmed: false, unopened: 0, used: now, is_ending: false };
+        self.sessions.insert((now, number), address);
+        self.slots.entry(address).or_default().session = Some(Box::new(session));
+        self.pump(address);
+    }
+
+    /// Opens what came in a session.
+    fn open(&mut self, address: Peer, datagram: &[u8], now: Instant) {
+        let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return };
+        if now.saturating_duration_since(session.used) >= USED_STEP {
+            self.sessions.remove(&(session.used, session.number));
+            session.used = now;
+            self.sessions.insert((now, session.number), address);
+        }
+        // The clock first, as it is asked for.
+        let taken = session.dtls.handle_timeout(now).and_then(|()| session.dtls.handle_packet(datagram));
+        if let Err(error) = taken {
+            tracing::debug!(%error, "a session of DTLS ended");
+            self.remove(address);
+            return;
+        }
+        if self.pump(address) {
+            return;
+        }
+        let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return };
+        session.unopened += 1;
+        self.counts.dropped += 1;
+        if session.unopened > self.limits.unopened_max {
+            self.close(address, now);
+        }
+    }
+
+    /// Hands on what a session has, and sends what it is to send; whether there was something.
+    fn pump(&mut self, address: Peer) -> bool {
+        let Self { slots, outputs, room, .. } = self;
+        let Some(session) = slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return false };
+        let peer = Peer { session: session.number, ..address };
+        let mut had_something = false;
+        loop {
+            let needed = match session.dtls.poll_output(room) {
+                dimpl::Output::Packet(datagram) => {
+                    had_something = true;
+                    outputs.push_back(Output::Send { address, datagram: Bytes::copy_from_slice(datagram) });
+                    continue;
+                }
+                dimpl::Output::ApplicationData(datagram) => {
+                    had_something = true;
+                    session.is_confirmed = true;
+                    outputs.push_back(Output::Received { peer, datagram: Bytes::copy_from_slice(datagram) });
+                    continue;
+                }
+                dimpl::Output::CloseNotify => {
+                    self.remove(address);
+                    return true;
+                }
+                dimpl::Output::BufferTooSmall { needed } => needed,
+                dimpl::Output::Timeout(_) => return had_something,
+                dimpl::Output::Connected | dimpl::Output::PeerCert(_) | dimpl::Output::KeyingMaterial(..) | _ => {
+                    continue;
+                }
+            };
+            room.resize(needed, 0);
+        }
+    }
+
+    /// Sends something in a session that is still there.
+    pub(crate) fn send(&mut self, peer: &Peer, datagram: &[u8]) {
+        let address = peer.address_alone();
+        let session = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut());
+        let Some(session) = session.filter(|session| session.number == peer.session) else { return };
+        if let Err(error) = session.dtls.send_application_data(datagram) {
+            tracing::debug!(%error, "a session of DTLS ended");
+            self.remove(address);
+            return;
+        }
+        self.pump(address);
+    }
+
+    /// Forgets the session with an address.
+    fn remove(&mut self, address: Peer) {
+        let Entry::Occupied(mut slot) = self.slots.entry(address) else { return };
+        let Some(session) = slot.get_mut().session.take() else { return };
+        if slot.get().handshake.is_none() {
+            slot.remove();
+        }
+        self.sessions.remove(&(session.used, session.number));
+        self.outputs.push_back(Output::Ended(Peer { session: session.number, ..address }));
+    }
+
+    /// Ends the session with an address, and says so.
+    fn close(&mut self, address: Peer, now: Instant) {
+        if let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) {
+            // The last word may not be said any more, and that is as good.
+            let _ = session.dtls.handle_timeout(now).and_then(|()| session.dtls.close());
+            self.counts.ended += 1;
+            self.pump(address);
+            self.remove(address);
+        }
+    }
+
+    /// Ends every session.
+    pub(crate) fn close_all(&mut self, now: Instant) {
+        let addresses: Vec<Peer> = self.sessions.values().copied().collect();
+        addresses.into_iter().for_each(|address| self.close(address, now));
+    }
+
+    /// There are other grants: the sessions of those who have lost their right end soon, when they have had time to be told
+    /// why.
+    pub(crate) fn handle_grants(&mut self, now: Instant) {
+        let next = self.swept_at.map_or(now, |at| now.max(at + SWEEP_EVERY));
+        self.sweep_at.get_or_insert(next);
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        (self.swept_at, self.sweep_at) = (Some(now), None);
+        for address in self.sessions.values() {
+            let session = self.slots.get_mut(address).and_then(|slot| slot.session.as_mut());
+            let Some(session) = session.filter(|session| !session.is_ending) else { continue };
+            if session.principal.as_ref().is_some_and(|principal| !self.authority.stands(principal)) {
+                session.is_ending = true;
+                self.ending.insert((now + LAST_WORDS_MAX, Peer { session: session.number, ..*address }));
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let ending = self.ending.first().map(|(at, _)| *at);
+        let idle = self.sessions.first_key_value().map(|((used, _), _)| *used + self.limits.idle_max);
+        timer.into_iter().chain(ending).chain(idle).chain(self.sweep_at).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep(now);
+        }
+        for _ in 0..DUE_MAX {
+            let Some((at, peer)) = self.ending.first().copied().filter(|(at, _)| *at <= now) else { break };
+            self.ending.remove(&(at, peer));
+            let address = peer.address_alone();
+            let session = self.slots.get(&address).and_then(|slot| slot.session.as_ref());
+            if session.is_some_and(|session| session.number == peer.session) {
+                self.close(address, now);
+            }
+        }
+        for _ in 0..DUE_MAX {
+            let Some((_, address)) = self.timers.first().filter(|(at, _)| *at <= now) else { break };
+            self.advance(*address, None, now);
+        }
+        for _ in 0..DUE_MAX {
+            let idle = self.sessions.first_key_value().filter(|((used, _), _)| *used + self.limits.idle_max <= now);
+            let Some((_, address)) = idle else { break };
+            self.close(*address, now);
+        }
+    }
+}
+
+/// Whether a record may be of a session: what is not encrypted may only be a copy of the end of its handshake.
+fn is_for(session: &Session, record: &Record<'_>, is_hello: bool) -> bool {
+    record.epoch == 1 || (!session.is_confirmed && !is_hello && record.content_type != ALERT)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! One handshake, from its first ClientHello to its end.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use dimpl::{Config, Dtls, Error, Output, PskResolver};
+use tidegate_model::{Principal, SharedKey};
+
+use super::Authority;
+use super::identity::{HANDSHAKE_MAX, Identity, shared_key_config};
+use super::record::{self, HELLO_VERIFY_REQUEST, Hello, Proof};
+use super::trial::{Flights, Trial};
+
+/// Alerts.
+//= RFC5246 7.2
+pub(super) const HANDSHAKE_FAILURE: u8 = 40;
+const BAD_CERTIFICATE: u8 = 42;
+//= RFC4279 2
+const DECRYPT_ERROR: u8 = 51;
+
+/// Datagrams that are held back at most until it is known which key the client has.
+const HELD_MAX: usize = 8;
+
+/// How handshakes with shared keys are made, and which key the one that is being dealt with has.
+pub(super) struct SharedKeys {
+    config: Arc<Config>,
+    chosen: Arc<Chosen>,
+}
+
+#[derive(Default)]
+struct Chosen(AssertUnwindSafe<Mutex<Option<SharedKey>>>);
+
+impl PskResolver for Chosen {
+    fn resolve(&self, _identity: &[u8]) -> Option<Vec<u8>> {
+        let chosen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        chosen.as_ref().map(|key| key.as_bytes().to_vec())
+    }
+}
+
+impl SharedKeys {
+    pub(super) fn new() -> Self {
+        let chosen = Arc::<Chosen>::default();
+        Self { config: shared_key_config(Arc::clone(&chosen) as Arc<dyn PskResolver>), chosen }
+    }
+
+    fn choose(&self, key: Option<SharedKey>) {
+        *self.chosen.0.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+}
+
+/// Who the client turns out to be.
+enum Claim {
+    SharedKey {
+        flights: Flights,
+        /// What is not handed on yet.
+        held: Vec<Bytes>,
+        /// Nothing while the client has not said who it is.
+        resolved: Option<Option<(SharedKey, Principal)>>,
+    },
+    Certificate {
+        identity: Arc<Identity>,
+        /// Nobody while it has shown none that is somebody's.
+        principal: Option<Principal>,
+    },
+}
+
+pub(super) struct Handshake {
+    dtls: Dtls,
+    pub(super) random: [u8; 32],
+    pub(super) number: u64,
+    pub(super) begun: Instant,
+    /// When it is to be looked at again.
+    pub(super) again_at: Instant,
+    /// Whether something else than a cookie was sent: the client has sent its cookie back, so it is where it says it is.
+    pub(super) is_proven: bool,
+    /// Whether somebody at its address has begun another: nothing is sent by itself then, which that one would take for its
+    /// answer.
+    pub(super) is_contested: bool,
+    claim: Claim,
+}
+
+/// What a step of a handshake has come to.
+pub(super) enum Step {
+    /// It goes on, and is to be looked at again then.
+    Goes { again_at: Instant },
+    /// It is over, by [`Handshake::into_session`].
+    Done,
+    /// Nothing comes of it. The client is to be told so, where it is known to be there.
+    Failed { alert: u8 },
+}
+
+/// What a handshake needs of what is around it.
+pub(super) struct Around<'a> {
+    pub(super) keys: &'a SharedKeys,
+    pub(super) authority: &'a dyn Authority,
+    pub(super) now: Instant,
+    /// Room for a datagram.
+    pub(super) room: &'a mut Vec<u8>,
+    pub(super) send: &'a mut dyn FnMut(Bytes),
+}
+
+impl Handshake {
+    /// Begins one; nothing where the client wants what there is not.
+    pub(super) fn begin(
+        hello: &Hello,
+        number: u64,
+        keys: &SharedKeys,
+        identity: Option<Arc<Identity>>,
+        now: Instant,
+    ) -> Option<Self> {
+        let (dtls, claim) = match (hello.wants?, identity) {
+            (Proof::Certificate, Some(identity)) => {
+                (identity.begin(now), Claim::Certificate { identity, principal: None })
+            }
+            (Proof::SharedKey, Some(identity)) if identity.is_required() => return None,
+            // Who offers both and meets no certificate is served too.
+            (Proof::SharedKey | Proof::Certificate, _) => (
+                Dtls::new_12_psk(Arc::clone(&keys.config), now),
+                Claim::SharedKey { flights: Flights::default(), held: Vec::new(), resolved: None },
+            ),
+        };
+        let again_at = now + HANDSHAKE_MAX;
+        Some(Self {
+            dtls,
+            random: hello.random,
+            number,
+            begun: now,
+            again_at,
+            is_proven: false,
+            is_contested: false,
+            claim,
+        })
+    }
+
+    /// Takes a datagram of the client.
+    pub(super) fn receive(&mut self, datagram: &[u8], around: &mut Around<'_>) -> Step {
+        let datagrams = match &mut self.claim {
+            Claim::Certificate { .. } => vec![Bytes::copy_from_slice(datagram)],
+            Claim::SharedKey { flights, held, resolved } => {
+                held.push(Bytes::copy_from_slice(datagram));
+                if resolved.is_none() {
+                    flights.receive(datagram);
+                    if let Some(claimed) = flights.identity() {
+                        let candidates = std::str::from_utf8(&claimed).map(|id| around.authority.shared_keys(id));
+                        let mut candidates = candidates.unwrap_or_default();
+                        let fits = match candidates.len() {
+                            0 | 1 => Trial::Fits(0),
+                            _ => flights.try_keys(candidates.iter().map(|(key, _)| key.as_bytes())),
+                        };
+                        let chosen = match fits {
+                            Trial::Early if held.len() < HELD_MAX => {
+                                return Step::Goes { again_at: self.begun + HANDSHAKE_MAX };
+                            }
+                            Trial::Fits(at) if at < candidates.len() => Some(candidates.swap_remove(at)),
+                            Trial::Fits(_) | Trial::Early | Trial::Foreign => None,
+                        };
+                        *resolved = Some(chosen);
+                    }
+                }
+                let chosen = resolved.as_ref().and_then(|chosen| Some(chosen.as_ref()?.0.clone()));
+                around.keys.choose(chosen);
+                std::mem::take(held)
+            }
+        };
+        let step = self.feed(&datagrams, around);
+        around.keys.choose(None);
+        step
+    }
+
+    /// Sends again what is due.
+    pub(super) fn handle_timeout(&mut self, around: &mut Around<'_>) -> Step {
+        if around.now >= self.begun + HANDSHAKE_MAX {
+            return Step::Failed { alert: HANDSHAKE_FAILURE };
+        }
+        if self.is_contested {
+            return Step::Goes { again_at: self.begun + HANDSHAKE_MAX };
+        }
+        self.feed(&[], around)
+    }
+
+    fn feed(&mut self, datagrams: &[Bytes], around: &mut Around<'_>) -> Step {
+        // The clock first, as it is asked for. What is sent for that is no answer, and goes in a datagram of its own.
+        let taken = self.dtls.handle_timeout(around.now);
+        let mut step = self.step(around, taken);
+        for datagram in datagrams {
+            if let Step::Goes { .. } = step {
+                let taken = self.dtls.handle_packet(datagram);
+                step = self.step(around, taken);
+            }
+        }
+        step
+    }
+
+    fn step(&mut self, around: &mut Around<'_>, taken: Result<(), Error>) -> Step {
+        if let Err(error) = taken {
+            tracing::debug!(%error, "a handshake of DTLS failed");
+            let is_keyed = matches!(&self.claim, Claim::SharedKey { resolved: Some(_), .. });
+            return Step::Failed { alert: if is_keyed { DECRYPT_ERROR } else { HANDSHAKE_FAILURE } };
+        }
+        self.pump(around)
+    }
+
+    fn pump(&mut self, around: &mut Around<'_>) -> Step {
+        loop {
+            let needed = match self.dtls.poll_output(around.room) {
+                Output::Packet(datagram) => {
+                    let sends_cookie = is_cookie(datagram);
+                    if let Claim::SharedKey { flights, resolved: None, .. } = &mut self.claim {
+                        flights.send(datagram);
+                    }
+                    self.is_proven |= !sends_cookie;
+                    (around.send)(Bytes::copy_from_slice(datagram));
+                    continue;
+                }
+                Output::PeerCert(der) => {
+                    let Claim::Certificate { identity, principal } = &mut self.claim else { continue };
+                    let Some(names) = identity.verify(der, around.authority.now()) else {
+                        tracing::debug!("a device's certificate is not to be believed");
+                        return Step::Failed { alert: BAD_CERTIFICATE };
+                    };
+                    *principal = around.authority.identify(&names);
+                    continue;
+                }
+                Output::Connected => return Step::Done,
+                Output::BufferTooSmall { needed } => needed,
+                // A cookie is not sent again by itself: who has not sent it back may be somewhere else.
+                //= RFC6347 4.2.1
+                Output::Timeout(_) if !self.is_proven => {
+                    return Step::Goes { again_at: self.begun + HANDSHAKE_MAX };
+                }
+                Output::Timeout(at) => return Step::Goes { again_at: at.min(self.begun + HANDSHAKE_MAX) },
+                Output::CloseNotify => return Step::Failed { alert: HANDSHAKE_FAILURE },
+                Output::KeyingMaterial(..) | Output::ApplicationData(_) | _ => continue,
+            };
+            around.room.resize(needed, 0);
+        }
+    }
+
+    /// The session that came of it, and who it is with; nobody where the client is to show its key in its requests.
+    pub(super) fn into_session(self) -> (Dtls, Option<Principal>) {
+        let principal = match self.claim {
+            Claim::SharedKey { resolved, .. } => resolved.flatten().map(|(_, principal)| principal),
+            Claim::Certificate { principal, .. } => principal,
+        };
+        (self.dtls, principal)
+    }
+}
+
+/// Whether a datagram of the server asks for a cookie to be sent back, and does nothing else.
+fn is_cookie(datagram: &[u8]) -> bool {
+    record::records(datagram).all(|record| {
+        let mut fragments = record.fragments().peekable();
+        fragments.peek().is_some() && fragments.all(|fragment| fragment.kind == HELLO_VERIFY_REQUEST)
+    })
+}

@@ -1,0 +1,251 @@
+//! How the program of an Adapter behaves.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{Check, span};
+
+/// How long an event stream may be silent at most: what proxies bear.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
+/// How often a WebSocket is pinged, and how long it may be silent, where nothing is said.
+const PING_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a WebSocket may be silent at most.
+const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+/// Any other span.
+const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// Origins of one Adapter.
+const ORIGINS_MAX: usize = 64;
+/// Characters of an origin.
+const ORIGIN_CHARS_MAX: usize = 253;
+
+/// How the adapter program behaves: its options, where their defaults stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// How long a publish may wait for the broker before it is refused: at most 10m. Default: 10s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('10m'))",
+        "message": "more than 0 and at most 10m"
+    }]))]
+    pub publish_timeout: Option<String>,
+    /// Open connections of one listener of one pod; more wait until one ends. Default: 20000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<i32>,
+    /// What is logged: error, warn, info, debug, trace, or directives by module. Default: info.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub log_level: Option<String>,
+    /// How logs are written: Json for machines, Text for people. Default: Json.
+    pub log_format: LogFormat,
+    /// What is HTTP's own.
+    pub http: HttpSettings,
+    /// What is MQTT's own.
+    pub mqtt: MqttSettings,
+    /// What is WebSocket's own.
+    pub websocket: WebSocketSettings,
+    /// What is CoAP's own.
+    pub coap: CoapSettings,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What is HTTP's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// How long an event stream may be silent before a comment is sent: at most 30s. Default: 15s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('30s'))",
+        "message": "more than 0 and at most 30s"
+    }]))]
+    pub keep_alive: Option<String>,
+    /// How long a client may take to send a request's head, or its body, or to take any of an answer: at most 10m.
+    /// Default: 30s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) > duration('0s') && duration(self) <= duration('10m'))",
+        "message": "more than 0 and at most 10m"
+    }]))]
+    pub timeout: Option<String>,
+    /// Bytes of all bodies that one pod holds at once; beyond it requests are answered 429. Default: 268435456.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 68_719_476_736_i64))]
+    pub bodies_max_bytes: Option<i64>,
+}
+
+/// What is MQTT's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MqttSettings {
+    /// The longest keep alive of a client; one that says more, or none, is told this: 1s to 18h. Default: as it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('18h'))",
+        "message": "at least 1s and at most 18h"
+    }]))]
+    pub keep_alive_max: Option<String>,
+    /// How long a session may outlive its connection: 0s to 8760h. Default: 168h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('0s') && duration(self) <= duration('8760h'))",
+        "message": "at most 8760h"
+    }]))]
+    pub session_expiry_max: Option<String>,
+    /// Bytes of one packet. Default: 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 268_435_455))]
+    pub packet_max_bytes: Option<i32>,
+    /// Messages of QoS 1 and 2 that wait for one client, there or away; more are dropped and counted. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_waiting: Option<i32>,
+    /// Bytes of them. Default: 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 1_073_741_824))]
+    pub waiting_max_bytes: Option<i32>,
+    /// Connections that one pod takes on in a second; more wait. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connects_per_second: Option<i32>,
+    /// Connections of one pod that may wait at once to be let in; more are closed. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_half_open: Option<i32>,
+}
+
+/// What is WebSocket's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "[has(self.pingInterval) ? self.pingInterval : '30s', has(self.idleTimeout) ? self.idleTimeout : '60s']\
+        .exists(s, !s.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')) || \
+        duration(has(self.pingInterval) ? self.pingInterval : '30s') < \
+        duration(has(self.idleTimeout) ? self.idleTimeout : '60s')",
+    "message": "pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone"
+}]))]
+pub struct WebSocketSettings {
+    /// How often a ping is sent: 1s to 10m, and below idleTimeout. Default: 30s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('10m'))",
+        "message": "at least 1s and at most 10m"
+    }]))]
+    pub ping_interval: Option<String>,
+    /// How long a client may be silent, its pongs included, before its socket is closed: 1s to 1h. Default: 60s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1s') && duration(self) <= duration('1h'))",
+        "message": "at least 1s and at most 1h"
+    }]))]
+    pub idle_timeout: Option<String>,
+    /// The origins whose pages may open a socket, such as `https://app.example.com`. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(max = 253), regex(pattern = "^(null|[a-z][-+.a-z0-9]*://[a-z0-9._:\\[\\]-]+)$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub origins: Option<Vec<String>>,
+    /// Messages of one socket that wait for the broker; no more of it are read meanwhile. Default: 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_in_flight: Option<i32>,
+}
+
+/// What is CoAP's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CoapSettings {
+    /// After which time a notification has to be acknowledged, so that an observer that is gone is found out: 1h to 24h.
+    /// Default: 12h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || (duration(self) >= duration('1h') && duration(self) <= duration('24h'))",
+        "message": "at least 1h and at most 24h"
+    }]))]
+    pub ping_period: Option<String>,
+    /// Sessions of DTLS of one pod, each of less than 8 kB; beyond it the one that was used least lately ends. Default: 100000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_sessions: Option<i32>,
+    /// Handshakes of DTLS of one pod that have not ended, each of less than 8 kB; beyond it the oldest is given up. Default:
+    /// 20000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_half_open: Option<i32>,
+    /// Handshakes of DTLS that one core begins in a second for one part of the network, a /24 of IPv4 or a /56 of IPv6. More
+    /// are needed where pods see the addresses of nodes instead of devices' own. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_handshakes_per_second: Option<i32>,
+}
+
+impl Settings {
+    /// What is wrong with them.
+    pub(super) fn check(&self, check: &mut Check) {
+        self.websocket.check(check);
+        let [hour, second, least] = [Duration::from_secs(3_600), Duration::from_secs(1), Duration::from_millis(1)];
+        let Self { http, mqtt, websocket, coap, .. } = self;
+        for (text, min, max, field) in [
+            (&self.publish_timeout, least, TIMEOUT_MAX, "publishTimeout"),
+            (&http.keep_alive, least, KEEP_ALIVE_MAX, "http.keepAlive"),
+            (&http.timeout, least, TIMEOUT_MAX, "http.timeout"),
+            (&mqtt.keep_alive_max, second, 18 * hour, "mqtt.keepAliveMax"),
+            (&mqtt.session_expiry_max, Duration::ZERO, 8_760 * hour, "mqtt.sessionExpiryMax"),
+            (&websocket.ping_interval, second, TIMEOUT_MAX, "websocket.pingInterval"),
+            (&websocket.idle_timeout, second, IDLE_TIMEOUT_MAX, "websocket.idleTimeout"),
+            (&coap.ping_period, hour, 24 * hour, "coap.pingPeriod"),
+        ] {
+            check.span(text, min..=max, &format!("spec.settings.{field}"));
+        }
+    }
+}
+
+impl WebSocketSettings {
+    fn check(&self, check: &mut Check) {
+        let or = |given: &Option<String>, default| given.as_deref().map_or(Some(default), span);
+        let spans = or(&self.ping_interval, PING_INTERVAL_DEFAULT).zip(or(&self.idle_timeout, IDLE_TIMEOUT_DEFAULT));
+        let below =
+            "pingInterval must be below idleTimeout, since a client that has nothing to say answers pings alone";
+        check.that(spans.is_none_or(|(ping, idle)| ping < idle), "spec.settings.websocket", below);
+        let (origins, field) = (self.origins.as_deref(), "spec.settings.websocket.origins");
+        check.that(origins.is_none_or(|origins| !origins.is_empty()), field, "at least 1 item, or none of it");
+        check.at_most(origins.map_or(0, <[String]>::len), ORIGINS_MAX, field);
+        for (index, origin) in origins.unwrap_or_default().iter().enumerate() {
+            let message = "an origin as https://app.example.com is needed";
+            check.that(is_origin(origin), &format!("{field}[{index}]"), message);
+        }
+    }
+}
+
+/// As a browser says it, in lower case: a scheme and a host, perhaps a port, and no path; `null` of a page that has none.
+fn is_origin(text: &str) -> bool {
+    let of = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || more.contains(&b))
+    };
+    let named = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.split_once("://").is_some_and(|(scheme, host)| of(scheme, b"-+.") && of(host, b"-._:[]"));
+    text.len() <= ORIGIN_CHARS_MAX && (named || text == "null")
+}
