@@ -204,7 +204,7 @@ pub(crate) struct Options {
     pub(crate) coap_ping_period: Span,
 
     /// Sessions of DTLS; beyond that the one that was used least lately ends. Each takes less than 8 kB
-    #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_SESSIONS_MAX", default_value_t = 100_000)]
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_SESSIONS_MAX", default_value_t = 50_000)]
     pub(crate) coaps_sessions_max: usize,
 
     /// Handshakes of DTLS that have not ended; beyond that the oldest is given up. Each takes less than 8 kB

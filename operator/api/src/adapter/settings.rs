@@ -186,7 +186,7 @@ pub struct CoapSettings {
         "message": "at least 1h and at most 24h"
     }]))]
     pub ping_period: Option<String>,
-    /// Sessions of DTLS of one pod, each of less than 8 kB; beyond it the one that was used least lately ends. Default: 100000.
+    /// Sessions of DTLS of one pod, each of less than 8 kB; beyond it the one that was used least lately ends. Default: 50000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_sessions: Option<i32>,

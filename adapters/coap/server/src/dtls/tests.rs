@@ -227,6 +227,15 @@ impl Net {
         self.settle_if(&mut |_| true);
     }
 
+    /// The same, but only so many datagrams arrive: with four, a handshake with a key has come to the server's flight.
+    fn settle_first(&mut self, count: usize) {
+        let mut passed = 0;
+        self.settle_if(&mut |_| {
+            passed += 1;
+            passed <= count
+        });
+    }
+
     fn pass(&mut self, span: Duration) {
         self.now += span;
         let now = self.now;
@@ -418,12 +427,7 @@ fn a_new_handshake_takes_the_place_of_a_session_only_when_it_has_ended() {
 fn a_hello_of_somebody_else_stops_no_handshake_and_one_that_begins_anew_is_not_kept_waiting_long() {
     let mut net = Net::new(LIMITS, &Registrar::of(&[("lab.dev1", &[NEW], None)]), None);
     net.begin(1, "lab.dev1", NEW);
-    // As far as the server's flight.
-    let mut left = 4;
-    net.settle_if(&mut |_| {
-        left -= 1;
-        left >= 0
-    });
+    net.settle_first(4);
     let hello = Client::of_key("lab.dev1", NEW, 1_152, net.now).pump();
     net.give(at(1), &hello[0]);
     for _ in 0..8 {
@@ -432,11 +436,7 @@ fn a_hello_of_somebody_else_stops_no_handshake_and_one_that_begins_anew_is_not_k
     }
     assert!(net.client(1).is_connected);
     net.begin(2, "lab.dev1", NEW);
-    let mut left = 4;
-    net.settle_if(&mut |_| {
-        left -= 1;
-        left >= 0
-    });
+    net.settle_first(4);
     net.begin(2, "lab.dev1", NEW);
     for _ in 0..15 {
         net.settle();
@@ -523,11 +523,7 @@ fn handshakes_of_those_who_are_not_there_make_room_first() {
     let mut net = Net::new(LIMITS, &Registrar::of(&[("lab.dev1", &[NEW], None)]), None);
     // This one has shown that it is there, and waits.
     net.begin(1, "lab.dev1", NEW);
-    let mut left = 4;
-    net.settle_if(&mut |_| {
-        left -= 1;
-        left >= 0
-    });
+    net.settle_first(4);
     assert_eq!(net.sessions.held(), (0, 1));
     let hellos: Vec<_> = (0..1_000).map(|_| Client::of_key("lab.dev1", NEW, 1_152, net.now).pump()).collect();
     for (port, hello) in (1_000..).zip(&hellos) {
