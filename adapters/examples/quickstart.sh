@@ -99,6 +99,8 @@ Try it yourself, in another terminal, from this folder ($PWD):
   Send      curl -i -X POST -H 'Content-Type: application/senml+json' -H "Authorization: \$(cat $work/sensor.key)" \\
               -d '$message' $url/hall
   Over TLS  the same with --cacert $work/ca.pem and https://localhost:$https/http/channels/lab.telemetry/messages/hall
+  CoAP      coap-client-openssl -u lab.sensor -k "\$(cat $work/sensor.key)" -m post -t 110 -e '$message' \\
+              coaps://localhost:$coaps/channels/lab.telemetry/messages/hall
   Browser   open $examples/browser.html: server ws://localhost:$http, channel lab.telemetry, subtopic #,
             and the key in $work/dashboard.key
   By hand   target/debug/tidegate check --url http://127.0.0.1:$http --thing lab.sensor --key-file $work/sensor.key --help
