@@ -221,7 +221,11 @@ fn cores() -> usize {
 
 /// The bounds of one socket's endpoint.
 fn coap_limits(options: &Options) -> tidegate_coap_proto::Limits {
-    tidegate_coap_proto::Limits { ping_period: options.coap_ping_period.0, ..tidegate_coap_proto::Limits::default() }
+    tidegate_coap_proto::Limits {
+        ping_period: options.coap_ping_period.0,
+        requests_per_second_max: options.coap_requests_per_second_max,
+        ..tidegate_coap_proto::Limits::default()
+    }
 }
 
 /// TLS for a face that agrees on one of these protocols.

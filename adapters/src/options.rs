@@ -203,6 +203,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_COAP_PING_PERIOD", default_value = "12h")]
     pub(crate) coap_ping_period: Span,
 
+    /// Requests of CoAP that one core takes in a second from one part of the network, a /24 of IPv4 or a /56 of IPv6; any where
+    /// absent. More are told to come again (4.29)
+    #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAP_REQUESTS_PER_SECOND_MAX")]
+    pub(crate) coap_requests_per_second_max: Option<NonZeroU32>,
+
     /// Sessions of DTLS; beyond that the one that was used least lately ends. Each takes less than 8 kB
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_SESSIONS_MAX", default_value_t = 50_000)]
     pub(crate) coaps_sessions_max: usize,

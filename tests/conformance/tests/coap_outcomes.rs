@@ -338,6 +338,21 @@ fn who_observes_is_told_why_it_does_no_more() {
 }
 
 #[test]
+fn who_asks_too_fast_is_told_when_to_come_again() {
+    let adapter = Adapter::start("memory:", &["--coap-requests-per-second-max", "1"]).unwrap();
+    let client = Client::connect(adapter.coap());
+    let mut id = 0;
+    // Those who are told so are not more than those who are served: the others hear nothing.
+    let mut ask = || {
+        id += 1;
+        client.say(&Datagram { id, ..publish(KEY_1) }.bytes());
+        client.read_within(Duration::from_millis(300)).unwrap().map(|answer| line(&answer))
+    };
+    until("one is too fast", || ask().as_deref() == Some("4.29 Max-Age:1"));
+    until("one is not any more", || ask().as_deref() == Some("2.04"));
+}
+
+#[test]
 fn a_broker_that_is_away_is_told_within_the_bound() {
     let rabbit = Rabbit::start().unwrap();
     let adapter = Adapter::start(&rabbit.url().unwrap(), &["--publish-timeout", "2s"]).unwrap();

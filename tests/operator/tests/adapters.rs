@@ -104,7 +104,7 @@ fn an_adapter_becomes_its_objects_in_a_restricted_namespace() {
 fn pods_take_grants_by_being_of_an_adapter() {
     let (ground, operator) = running();
     let lab = ground.cluster.namespace("lab").unwrap();
-    let spec = "{protocol: HTTP, settings: {publishTimeout: 5s, maxConnections: 100, logLevel: debug, logFormat: Text, http: {keepAlive: 9s, timeout: 20s, bodiesMaxBytes: 65536}, websocket: {pingInterval: 5s, idleTimeout: 20s, origins: ['https://a.test', 'https://[2001:db8::1]:8443'], maxInFlight: 8}, coap: {pingPeriod: 2h, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}}, drain: {timeout: 1s}}";
+    let spec = "{protocol: HTTP, settings: {publishTimeout: 5s, maxConnections: 100, logLevel: debug, logFormat: Text, http: {keepAlive: 9s, timeout: 20s, bodiesMaxBytes: 65536}, websocket: {pingInterval: 5s, idleTimeout: 20s, origins: ['https://a.test', 'https://[2001:db8::1]:8443'], maxInFlight: 8}, coap: {pingPeriod: 2h, maxRequestsPerSecond: 700, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}}, drain: {timeout: 1s}}";
     ground.cluster.apply(&adapter(&lab, "http", spec)).unwrap();
     let config = made(ground, &lab, "http")["configmap"]["data"]["adapter.yaml"].as_str().unwrap().to_owned();
     assert!(config.contains("publish-timeout: \"5s\"") && config.contains("websocket-origins"), "{config}");

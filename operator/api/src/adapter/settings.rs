@@ -186,6 +186,11 @@ pub struct CoapSettings {
         "message": "at least 1h and at most 24h"
     }]))]
     pub ping_period: Option<String>,
+    /// Requests that one core takes in a second from one part of the network, a /24 of IPv4 or a /56 of IPv6; more are told to
+    /// come again. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_requests_per_second: Option<i32>,
     /// Sessions of DTLS of one pod, each of less than 8 kB; beyond it the one that was used least lately ends. Default: 50000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]

@@ -105,6 +105,7 @@ fn given(spec: &AdapterSpec) -> impl Iterator<Item = (&'static str, String)> {
     let settings = &spec.settings;
     let given = [
         ("coap-ping-period", settings.coap.ping_period.clone()),
+        ("coap-requests-per-second-max", settings.coap.max_requests_per_second.map(|count| count.to_string())),
         ("coaps-half-open-max", settings.coap.max_half_open.map(|count| count.to_string())),
         ("coaps-handshakes-per-second-max", settings.coap.max_handshakes_per_second.map(|count| count.to_string())),
         ("coaps-sessions-max", settings.coap.max_sessions.map(|count| count.to_string())),

@@ -54,7 +54,7 @@ const EVERYTHING: &str = r#"
       idleTimeout: 45s
       origins: ['https://app.example.org', 'https://desk.example.org:8443']
       maxInFlight: 16
-    coap: {pingPeriod: 6h, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}
+    coap: {pingPeriod: 6h, maxRequestsPerSecond: 700, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}
   drain: {timeout: 90s, connectionsPerSecond: 50}
   resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {memory: 1024Mi}}
   nodeSelector: {disk: fast}
