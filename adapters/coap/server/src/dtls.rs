@@ -34,6 +34,9 @@ use record::{ALERT, HANDSHAKE, Hello, Record, records};
 
 /// Bytes of a datagram of a handshake; longer ones are passed over.
 const HANDSHAKE_DATAGRAM_BYTES_MAX: usize = 4_096;
+/// Bytes of what was received in all handshakes, for each that there may be; with what `dimpl` makes of a datagram.
+const HANDSHAKE_BYTES: usize = 4_096;
+const DATAGRAM_BYTES: usize = 512;
 /// Bytes of room for what `dimpl` hands out: it counts on room for whatever certificate a client can show.
 const ROOM_BYTES: usize = identity::WAITING_MAX * HANDSHAKE_DATAGRAM_BYTES_MAX;
 /// How exactly it is known when a session was used last.
@@ -53,8 +56,9 @@ const DUE_MAX: usize = 1_024;
 pub struct DtlsLimits {
     /// Sessions; beyond that the one that was used least lately ends.
     pub sessions_max: usize,
-    /// Handshakes that have not ended; beyond that the oldest one is given up, those first whose client has not shown that
-    /// it is where it says it is. Each costs about 5 kB.
+    /// Handshakes that have not ended; beyond that the oldest one is given up: of those whose client has not shown that it is
+    /// where it says it is while they are more than half, else of the others. Each costs less than 8 kB, and all together
+    /// less than as many times that.
     pub half_open_max: usize,
     /// Handshakes that may begin in a second in one part of the network: a /24 of IPv4, a /56 of IPv6.
     pub handshakes_per_second_max: u32,
@@ -163,6 +167,9 @@ pub(crate) struct Sessions {
     numbered: u64,
     /// Those of whom it is not known that they are there come first, then the oldest.
     half_open: BTreeMap<(bool, u64), Peer>,
+    /// How many of them those are, and what all have received.
+    unproven: usize,
+    half_open_bytes: usize,
     /// When a handshake is to be looked at.
     timers: BTreeSet<(Instant, Peer)>,
     /// By when they were used last.
@@ -192,6 +199,8 @@ impl Sessions {
             rate: PrefixRate::new(limits.handshakes_per_second_max),
             numbered: 0,
             half_open: BTreeMap::new(),
+            unproven: 0,
+            half_open_bytes: 0,
             timers: BTreeSet::new(),
             sessions: BTreeMap::new(),
             ending: BTreeSet::new(),
@@ -290,14 +299,25 @@ impl Sessions {
         // The same client has begun anew.
         self.give_up(address);
         while self.half_open.len() >= self.limits.half_open_max.max(1) {
-            let Some((_, oldest)) = self.half_open.first_key_value() else { break };
-            self.give_up(*oldest);
-            self.counts.evicted += 1;
+            self.evict();
         }
         self.half_open.insert((false, number), address);
+        self.unproven += 1;
         self.timers.insert((now + identity::HANDSHAKE_MAX, address));
         self.slots.entry(address).or_default().handshake = Some(Box::new(handshake));
         true
+    }
+
+    /// Gives up a handshake for others. Neither those who are not there nor those who are and do not go on can keep the
+    /// others out.
+    fn evict(&mut self) {
+        let proven = self.half_open.range((true, 0)..).next();
+        let unproven = self.half_open.first_key_value();
+        let oldest = if self.unproven * 2 > self.limits.half_open_max { unproven } else { proven.or(unproven) };
+        if let Some((_, oldest)) = oldest {
+            self.give_up(*oldest);
+            self.counts.evicted += 1;
+        }
     }
 
     /// Forgets the handshake with an address.
@@ -307,7 +327,10 @@ impl Sessions {
         if slot.get().session.is_none() {
             slot.remove();
         }
-        self.half_open.remove(&(handshake.is_proven, handshake.number));
+        if self.half_open.remove(&(handshake.is_proven, handshake.number)).is_some() && !handshake.is_proven {
+            self.unproven -= 1;
+        }
+        self.half_open_bytes -= handshake.received_bytes;
         self.timers.remove(&(handshake.again_at, address));
         Some(handshake)
     }
@@ -323,15 +346,22 @@ impl Sessions {
             Some(datagram) => handshake.receive(datagram, &mut around),
             None => handshake.handle_timeout(&mut around),
         };
+        let received_bytes = datagram.map_or(0, |datagram| datagram.len() + DATAGRAM_BYTES);
+        handshake.received_bytes += received_bytes;
+        self.half_open_bytes += received_bytes;
         if handshake.is_proven && !was_proven {
             self.half_open.remove(&(false, handshake.number));
             self.half_open.insert((true, handshake.number), address);
+            self.unproven -= 1;
         }
         match step {
             Step::Goes { again_at } => {
                 handshake.again_at = again_at;
                 self.timers.remove(&(was_due, address));
                 self.timers.insert((again_at, address));
+                while self.half_open_bytes > self.limits.half_open_max.saturating_mul(HANDSHAKE_BYTES) {
+                    self.evict();
+                }
             }
             Step::Done => {
                 let Some(handshake) = self.give_up(address) else { return };

@@ -78,6 +78,8 @@ pub(super) struct Handshake {
     /// Whether somebody at its address has begun another: nothing is sent by itself then, which that one would take for its
     /// answer.
     pub(super) is_contested: bool,
+    /// Bytes of what came, for what is made of it.
+    pub(super) received_bytes: usize,
     claim: Claim,
 }
 
@@ -130,6 +132,7 @@ impl Handshake {
             again_at,
             is_proven: false,
             is_contested: false,
+            received_bytes: 0,
             claim,
         })
     }

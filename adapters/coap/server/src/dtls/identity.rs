@@ -14,7 +14,7 @@ pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a datagram that is sent in a handshake: what every path takes.
 const DATAGRAM_BYTES_MAX: usize = 1_152;
 /// Datagrams of a handshake that wait for those before them.
-pub(super) const WAITING_MAX: usize = 30;
+pub(super) const WAITING_MAX: usize = 16;
 
 /// Why there is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

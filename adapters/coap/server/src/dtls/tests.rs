@@ -541,6 +541,46 @@ fn handshakes_of_those_who_are_not_there_make_room_first() {
 }
 
 #[test]
+fn handshakes_that_do_not_go_on_keep_nobody_out() {
+    let mut net = Net::new(LIMITS, &Registrar::of(&[("lab.dev1", &[NEW], None)]), None);
+    for port in 10..30 {
+        net.begin(port, "lab.dev1", NEW);
+        net.settle_first(4);
+    }
+    assert_eq!((net.sessions.held().1, net.sessions.unproven), (LIMITS.half_open_max, 0));
+    net.begin(1, "lab.dev1", NEW);
+    net.settle();
+    assert!(net.client(1).is_connected);
+}
+
+#[test]
+fn what_handshakes_have_received_is_bounded() {
+    let mut net = Net::new(LIMITS, &Registrar::of(&[("lab.dev1", &[NEW], None)]), None);
+    let bytes_max = LIMITS.half_open_max * HANDSHAKE_BYTES;
+    for port in 10..14 {
+        net.begin(port, "lab.dev1", NEW);
+        net.settle_first(4);
+        // Parts of messages that never become whole.
+        for number in 0..10_u8 {
+            let mut part = vec![22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 100 + number, 4, 12];
+            part.extend([16, 0, 16, 0, 0, 3 + number, 0, 0, 1, 0, 4, 0]);
+            part.extend([number; 1_024]);
+            net.give(at(port), &part);
+            assert!(net.sessions.half_open_bytes <= bytes_max);
+        }
+        net.settle();
+    }
+    let fed: usize = net.sessions.slots.values().flat_map(|slot| &slot.handshake).map(|h| h.received_bytes).sum();
+    assert_eq!(net.sessions.half_open_bytes, fed);
+    assert!(net.sessions.counts().evicted > 0);
+    net.begin(1, "lab.dev1", NEW);
+    net.settle();
+    assert!(net.client(1).is_connected);
+    net.pass(Duration::from_secs(31));
+    assert_eq!((net.sessions.half_open_bytes, net.sessions.unproven), (0, 0));
+}
+
+#[test]
 fn a_part_of_the_network_begins_so_many_handshakes_in_a_second() {
     let limits = DtlsLimits { handshakes_per_second_max: 3, ..LIMITS };
     let mut net = Net::new(limits, &Registrar::of(&[("lab.dev1", &[NEW], None)]), None);
@@ -671,7 +711,8 @@ fn a_certificate_may_be_long_and_one_that_is_too_long_harms_nobody() {
     let authorities = Authorities::new();
     let name = CertificateName::subject("CN=pump-7").unwrap();
     let registrar = Registrar::of(&[("lab.dev1", &[NEW], Some(name))]);
-    let mut net = Net::new(LIMITS, &registrar, Some(authorities.identity(true)));
+    let limits = DtlsLimits { half_open_max: 100, ..LIMITS };
+    let mut net = Net::new(limits, &registrar, Some(authorities.identity(true)));
     for (names, is_let_in) in [(500, true), (5_000, false)] {
         let names = (0..names).map(|number| format!("pump-{number}.plant.example")).collect::<Vec<_>>();
         let mut params = rcgen::CertificateParams::new(names).unwrap();
