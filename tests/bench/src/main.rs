@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark reads the clock and prints")]
 
 mod beside;
+mod coap;
 mod decision;
 mod mqtt;
 mod publish;
@@ -15,7 +16,7 @@ fn main() -> Result<()> {
     // Only a second call fails, and then it is in force already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let parts = ["decision", "publish", "mqtt", "ws"];
+    let parts = ["decision", "publish", "mqtt", "ws", "coap"];
     if let Some(unknown) = chosen.iter().find(|part| !parts.contains(&part.as_str())) {
         bail!("{unknown}: no such part; there are {}", parts.join(", "));
     }
@@ -33,6 +34,10 @@ fn main() -> Result<()> {
     }
     if wanted("ws") {
         runtime.block_on(ws::run())?;
+    }
+    // The last, since it keeps to one core from then on.
+    if wanted("coap") {
+        runtime.block_on(coap::run())?;
     }
     Ok(())
 }

@@ -17,9 +17,9 @@ struct EventLabels {
     event: &'static str,
 }
 
-#[derive(Default)]
 pub(crate) struct Metrics {
-    datagrams: Family<DirectionLabels, Counter>,
+    received: Counter,
+    sent: Counter,
     events: Family<EventLabels, Counter>,
     observations: Gauge,
     peers: Gauge,
@@ -27,8 +27,16 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn registered(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register("coap_datagrams", "Datagrams of CoAP", metrics.datagrams.clone());
+        let datagrams = Family::<DirectionLabels, Counter>::default();
+        registry.register("coap_datagrams", "Datagrams of CoAP", datagrams.clone());
+        let direction = |direction| datagrams.get_or_create(&DirectionLabels { direction }).clone();
+        let metrics = Self {
+            received: direction("received"),
+            sent: direction("sent"),
+            events: Family::default(),
+            observations: Gauge::default(),
+            peers: Gauge::default(),
+        };
         let help = "What happened to messages of CoAP: malformed, copies, overload, limited, retransmits, unanswered, overtaken, unproven, evicted";
         registry.register("coap_events", help, metrics.events.clone());
         registry.register("coap_observations", "Observations", metrics.observations.clone());
@@ -37,11 +45,11 @@ impl Metrics {
     }
 
     pub(crate) fn received(&self, count: usize) {
-        self.datagrams.get_or_create(&DirectionLabels { direction: "received" }).inc_by(count as u64);
+        self.received.inc_by(count as u64);
     }
 
     pub(crate) fn sent(&self) {
-        self.datagrams.get_or_create(&DirectionLabels { direction: "sent" }).inc();
+        self.sent.inc();
     }
 
     /// Adds what has come since `before`.

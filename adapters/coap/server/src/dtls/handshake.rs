@@ -139,28 +139,28 @@ impl Handshake {
 
     /// Takes a datagram of the client.
     pub(super) fn receive(&mut self, datagram: &[u8], around: &mut Around<'_>) -> Step {
+        let datagram = Bytes::copy_from_slice(datagram);
         let datagrams = match &mut self.claim {
-            Claim::Certificate { .. } => vec![Bytes::copy_from_slice(datagram)],
+            Claim::Certificate { .. } => vec![datagram],
             Claim::SharedKey { flights, held, resolved } => {
-                held.push(Bytes::copy_from_slice(datagram));
-                if resolved.is_none() {
-                    flights.receive(datagram);
-                    if let Some(claimed) = flights.identity() {
-                        let candidates = std::str::from_utf8(&claimed).map(|id| around.authority.shared_keys(id));
-                        let mut candidates = candidates.unwrap_or_default();
-                        let fits = match candidates.len() {
-                            0 | 1 => Trial::Fits(0),
-                            _ => flights.try_keys(candidates.iter().map(|(key, _)| key.as_bytes())),
-                        };
-                        let chosen = match fits {
-                            Trial::Early if held.len() < HELD_MAX => {
-                                return Step::Goes { again_at: self.begun + HANDSHAKE_MAX };
-                            }
-                            Trial::Fits(at) if at < candidates.len() => Some(candidates.swap_remove(at)),
-                            Trial::Fits(_) | Trial::Early | Trial::Foreign => None,
-                        };
-                        *resolved = Some(chosen);
-                    }
+                held.push(datagram.clone());
+                if resolved.is_none()
+                    && let Some(claimed) = flights.receive(datagram)
+                {
+                    let candidates = std::str::from_utf8(&claimed).map(|id| around.authority.shared_keys(id));
+                    let mut candidates = candidates.unwrap_or_default();
+                    let fits = match candidates.len() {
+                        0 | 1 => Trial::Fits(0),
+                        _ => flights.try_keys(candidates.iter().map(|(key, _)| key.as_bytes())),
+                    };
+                    let chosen = match fits {
+                        Trial::Early if held.len() < HELD_MAX => {
+                            return Step::Goes { again_at: self.begun + HANDSHAKE_MAX };
+                        }
+                        Trial::Fits(at) if at < candidates.len() => Some(candidates.swap_remove(at)),
+                        Trial::Fits(_) | Trial::Early | Trial::Foreign => None,
+                    };
+                    *resolved = Some(chosen);
                 }
                 let chosen = resolved.as_ref().and_then(|chosen| Some(chosen.as_ref()?.0.clone()));
                 around.keys.choose(chosen);
@@ -209,12 +209,12 @@ impl Handshake {
         loop {
             let needed = match self.dtls.poll_output(around.room) {
                 Output::Packet(datagram) => {
-                    let sends_cookie = is_cookie(datagram);
+                    let datagram = Bytes::copy_from_slice(datagram);
+                    self.is_proven |= !is_cookie(&datagram);
                     if let Claim::SharedKey { flights, resolved: None, .. } = &mut self.claim {
-                        flights.send(datagram);
+                        flights.send(datagram.clone());
                     }
-                    self.is_proven |= !sends_cookie;
-                    (around.send)(Bytes::copy_from_slice(datagram));
+                    (around.send)(datagram);
                     continue;
                 }
                 Output::PeerCert(der) => {

@@ -33,6 +33,8 @@ pub(super) struct Flights {
     from_client: Vec<Bytes>,
     from_server: Vec<Bytes>,
     bytes: usize,
+    /// Whether some of the message is here that says who the client is.
+    is_said: bool,
 }
 
 /// What a look for the key has come to.
@@ -56,17 +58,20 @@ struct Message {
 type Messages = BTreeMap<u16, Message>;
 
 impl Flights {
-    /// Keeps a datagram of the client, while there is room.
-    pub(super) fn receive(&mut self, datagram: &[u8]) {
-        if self.has_room_for(datagram) {
-            self.from_client.push(Bytes::copy_from_slice(datagram));
+    /// Keeps a datagram of the client, while there is room; who the client says it is, when it has said so.
+    pub(super) fn receive(&mut self, datagram: Bytes) -> Option<Vec<u8>> {
+        let fragments = records(&datagram).flat_map(|record| record.fragments());
+        self.is_said |= fragments.into_iter().any(|fragment| fragment.kind == CLIENT_KEY_EXCHANGE);
+        if self.has_room_for(&datagram) {
+            self.from_client.push(datagram);
         }
+        if self.is_said { self.identity() } else { None }
     }
 
     /// Keeps one of the server.
-    pub(super) fn send(&mut self, datagram: &[u8]) {
-        if self.has_room_for(datagram) {
-            self.from_server.push(Bytes::copy_from_slice(datagram));
+    pub(super) fn send(&mut self, datagram: Bytes) {
+        if self.has_room_for(&datagram) {
+            self.from_server.push(datagram);
         }
     }
 
@@ -75,9 +80,8 @@ impl Flights {
         self.bytes <= BYTES_MAX
     }
 
-    /// Who the client says it is, when it has said so.
     //= RFC4279 2
-    pub(super) fn identity(&self) -> Option<Vec<u8>> {
+    fn identity(&self) -> Option<Vec<u8>> {
         let messages = messages(&self.from_client);
         let exchange = messages.into_values().find(|message| message.kind == CLIENT_KEY_EXCHANGE)?;
         let body = exchange.whole()?;
