@@ -120,11 +120,11 @@ impl Driver {
                 biased;
                 Some(pace) = &mut departure => Event::Departure(pace),
                 () = sleep_until(farewell) => Event::Farewell,
+                Ok(()) = grants.changed(), if sessions.is_some() => Event::Grants,
                 () = sleep_until(timeout) => Event::Timeout,
                 Some(done) = work.next(), if !work.is_empty() => Event::Done(done),
                 () = line.readable() => Event::Readable,
                 (observer, told) = observers.next() => Event::Told(observer, told),
-                Ok(()) = grants.changed(), if sessions.is_some() => Event::Grants,
             };
             match event {
                 Event::Departure(pace) => self.leaving = Some((pace, now())),
@@ -215,7 +215,7 @@ impl Driver {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
                 Output::Send { peer, datagram } => match &mut self.sessions {
-                    Some(sessions) => sessions.send(&peer, &datagram),
+                    Some(sessions) => sessions.send(&peer, &datagram, now()),
                     None => {
                         self.face.metrics.sent();
                         self.line.send(&peer, &datagram);
@@ -266,8 +266,8 @@ impl Driver {
     }
 
     /// Who it is that the session is with in which this is asked.
-    fn known(&self, ticket: &Ticket<Peer>) -> Option<Principal> {
-        self.sessions.as_ref()?.principal(ticket.peer()).cloned()
+    fn known(&mut self, ticket: &Ticket<Peer>) -> Option<Principal> {
+        self.sessions.as_mut()?.principal(ticket.peer())
     }
 
     /// Decides on a body of which the first block is here.

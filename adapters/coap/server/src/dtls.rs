@@ -6,6 +6,7 @@
 //!
 //! Must not know what is carried.
 
+mod half_open;
 mod handshake;
 mod identity;
 mod metrics;
@@ -28,15 +29,19 @@ pub use identity::{Identity, IdentityError};
 pub(crate) use metrics::SessionMetrics;
 
 use crate::line::Peer;
+use half_open::{HalfOpen, RECORD_BYTES};
 use handshake::{Around, HANDSHAKE_FAILURE, Handshake, SharedKeys, Step};
 use prefix::PrefixRate;
-use record::{ALERT, HANDSHAKE, Hello, Record, records};
+use record::{ALERT, CLIENT_HELLO, HANDSHAKE, Hello, Record, records};
 
-/// Bytes of a datagram of a handshake; longer ones are passed over.
+/// Bytes of a datagram of a handshake, and its records; longer ones are passed over.
 const HANDSHAKE_DATAGRAM_BYTES_MAX: usize = 4_096;
-/// Bytes of what was received in all handshakes, for each that there may be; with what `dimpl` makes of a datagram.
-const HANDSHAKE_BYTES: usize = 4_096;
-const DATAGRAM_BYTES: usize = 512;
+const HANDSHAKE_RECORDS_MAX: usize = 6;
+/// Bytes of a datagram of a session, likewise: more comes in blocks, and the room for it stays the session's.
+const SESSION_DATAGRAM_BYTES_MAX: usize = 2_048;
+/// Records that are sent in one session, which then ends: each is encrypted under a nonce drawn from 2^64, none of which
+/// must come twice.
+const SENT_MAX: u32 = 1 << 22;
 /// Bytes of room for what `dimpl` hands out: it counts on room for whatever certificate a client can show.
 const ROOM_BYTES: usize = identity::WAITING_MAX * HANDSHAKE_DATAGRAM_BYTES_MAX;
 /// How exactly it is known when a session was used last.
@@ -48,6 +53,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(200);
 /// How long a handshake whose client is known to be there does not give way to a new one of the same address: anybody could
 /// send the beginning of one.
 const HELD_FOR: Duration = Duration::from_secs(3);
+/// Handshakes that may begin for each that may go on.
+const BEGUN_FOR_EACH: u32 = 10;
 /// Sessions that are ended, and handshakes that are looked at, before something else has its turn.
 const DUE_MAX: usize = 1_024;
 
@@ -57,10 +64,11 @@ pub struct DtlsLimits {
     /// Sessions; beyond that the one that was used least lately ends.
     pub sessions_max: usize,
     /// Handshakes that have not ended; beyond that the oldest one is given up: of those whose client has not shown that it is
-    /// where it says it is while they are more than half, else of the others. Each costs less than 8 kB, and all together
-    /// less than as many times that.
+    /// where it says it is while they are more than half, else of the others. All of them together take less than 8 kB
+    /// each.
     pub half_open_max: usize,
-    /// Handshakes that may begin in a second in one part of the network: a /24 of IPv4, a /56 of IPv6.
+    /// Handshakes that go on in a second in one part of the network, a /24 of IPv4 or a /56 of IPv6: those whose clients have
+    /// shown that they are there. Ten times as many may begin, whoever claims to.
     pub handshakes_per_second_max: u32,
     /// How long a session may be silent.
     pub idle_max: Duration,
@@ -76,8 +84,8 @@ impl Default for DtlsLimits {
             handshakes_per_second_max: 1_000,
             // A day is the longest that a session with an observation is silent.
             idle_max: Duration::from_hours(25),
-            // A tag of 8 bytes is guessed by one in 2^48 of all sessions then.
-            unopened_max: 1 << 16,
+            // A tag of 8 bytes is guessed in one of 2^44 sessions then.
+            unopened_max: 1 << 20,
         }
     }
 }
@@ -138,14 +146,28 @@ pub(crate) struct Counts {
 struct Session {
     dtls: Dtls,
     principal: Option<Principal>,
+    /// What the client's certificate says, which may be somebody's later.
+    certificate: Option<Box<CertificateNames>>,
     number: u64,
     /// The client's, in the handshake.
     random: [u8; 32],
     /// Whether the client has sent something in it: then it has seen the end of the handshake.
     is_confirmed: bool,
     unopened: u32,
+    sent: u32,
     used: Instant,
     is_ending: bool,
+}
+
+impl Session {
+    /// It is in use.
+    fn touch(&mut self, address: Peer, sessions: &mut BTreeMap<(Instant, u64), Peer>, now: Instant) {
+        if now.saturating_duration_since(self.used) >= USED_STEP {
+            sessions.remove(&(self.used, self.number));
+            self.used = now;
+            sessions.insert((now, self.number), address);
+        }
+    }
 }
 
 /// What there is with one address.
@@ -162,14 +184,12 @@ pub(crate) struct Sessions {
     identity: Arc<ArcSwapOption<Identity>>,
     keys: SharedKeys,
     slots: HashMap<Peer, Slot>,
-    rate: PrefixRate,
+    /// Of handshakes that begin, and of those that go on.
+    begins: PrefixRate,
+    goes_on: PrefixRate,
     /// Of sessions and handshakes alike.
     numbered: u64,
-    /// Those of whom it is not known that they are there come first, then the oldest.
-    half_open: BTreeMap<(bool, u64), Peer>,
-    /// How many of them those are, and what all have received.
-    unproven: usize,
-    half_open_bytes: usize,
+    half_open: HalfOpen,
     /// When a handshake is to be looked at.
     timers: BTreeSet<(Instant, Peer)>,
     /// By when they were used last.
@@ -196,11 +216,10 @@ impl Sessions {
             identity,
             keys: SharedKeys::new(),
             slots: HashMap::new(),
-            rate: PrefixRate::new(limits.handshakes_per_second_max),
+            begins: PrefixRate::new(limits.handshakes_per_second_max.saturating_mul(BEGUN_FOR_EACH)),
+            goes_on: PrefixRate::new(limits.handshakes_per_second_max),
             numbered: 0,
-            half_open: BTreeMap::new(),
-            unproven: 0,
-            half_open_bytes: 0,
+            half_open: HalfOpen::new(limits.half_open_max),
             timers: BTreeSet::new(),
             sessions: BTreeMap::new(),
             ending: BTreeSet::new(),
@@ -225,10 +244,16 @@ impl Sessions {
         self.outputs.pop_front()
     }
 
-    /// Who a session is with, by what was shown in its handshake.
-    pub(crate) fn principal(&self, peer: &Peer) -> Option<&Principal> {
-        let session = self.slots.get(&peer.address_alone())?.session.as_ref()?;
-        session.principal.as_ref().filter(|_| session.number == peer.session)
+    /// Who a session is with, by what was shown in its handshake. A certificate may be somebody's by now whose it was not yet.
+    pub(crate) fn principal(&mut self, peer: &Peer) -> Option<Principal> {
+        let session = self.slots.get_mut(&peer.address_alone())?.session.as_mut()?;
+        if session.number != peer.session {
+            return None;
+        }
+        if let (None, Some(certificate)) = (&session.principal, &session.certificate) {
+            session.principal = self.authority.identify(certificate);
+        }
+        session.principal.clone()
     }
 
     /// Takes a datagram from the address.
@@ -256,14 +281,23 @@ impl Sessions {
             handshake.is_contested |= !is_own;
             is_own
         });
-        let is_for_handshake = is_own && (is_of_handshake || session.is_none());
-        if is_for_handshake && datagram.len() <= HANDSHAKE_DATAGRAM_BYTES_MAX {
-            self.advance(address, Some(datagram), now);
-        } else if !is_for_handshake && session.is_some_and(|session| is_for(session, &first, hello.is_some())) {
-            self.open(address, datagram, now);
-        } else {
-            self.counts.dropped += 1;
+        if is_own && (is_of_handshake || session.is_none()) {
+            let is_proven = slot.handshake.as_ref().is_some_and(|handshake| handshake.is_proven);
+            // Whoever comes with its cookie for the first time takes its turn.
+            let goes_on = is_proven || hello.is_none_or(|hello| hello.is_first) || {
+                let goes_on = self.goes_on.admits(address.address.ip(), now);
+                self.counts.refused += u64::from(!goes_on);
+                goes_on
+            };
+            if goes_on && is_bearable(datagram, is_proven) {
+                return self.advance(address, Some(datagram), now);
+            }
+        } else if session.is_some_and(|session| is_for(session, &first, hello.is_some()))
+            && datagram.len() <= SESSION_DATAGRAM_BYTES_MAX
+        {
+            return self.open(address, datagram, now);
         }
+        self.counts.dropped += 1;
     }
 
     /// Whether the hello begins a handshake that is not known.
@@ -282,7 +316,7 @@ impl Sessions {
 
     /// Makes room for a handshake and begins it; whether there is one.
     fn begin(&mut self, address: Peer, hello: &Hello, now: Instant) -> bool {
-        if !self.rate.admits(address.address.ip(), now) {
+        if !self.begins.admits(address.address.ip(), now) {
             self.counts.refused += 1;
             return false;
         }
@@ -298,26 +332,14 @@ impl Sessions {
         self.counts.begun += 1;
         // The same client has begun anew.
         self.give_up(address);
-        while self.half_open.len() >= self.limits.half_open_max.max(1) {
-            self.evict();
+        while let Some(oldest) = self.half_open.gives_way() {
+            self.give_up(oldest);
+            self.counts.evicted += 1;
         }
-        self.half_open.insert((false, number), address);
-        self.unproven += 1;
+        self.half_open.insert(&handshake, address);
         self.timers.insert((now + identity::HANDSHAKE_MAX, address));
         self.slots.entry(address).or_default().handshake = Some(Box::new(handshake));
         true
-    }
-
-    /// Gives up a handshake for others. Neither those who are not there nor those who are and do not go on can keep the
-    /// others out.
-    fn evict(&mut self) {
-        let proven = self.half_open.range((true, 0)..).next();
-        let unproven = self.half_open.first_key_value();
-        let oldest = if self.unproven * 2 > self.limits.half_open_max { unproven } else { proven.or(unproven) };
-        if let Some((_, oldest)) = oldest {
-            self.give_up(*oldest);
-            self.counts.evicted += 1;
-        }
     }
 
     /// Forgets the handshake with an address.
@@ -327,40 +349,34 @@ impl Sessions {
         if slot.get().session.is_none() {
             slot.remove();
         }
-        if self.half_open.remove(&(handshake.is_proven, handshake.number)).is_some() && !handshake.is_proven {
-            self.unproven -= 1;
-        }
-        self.half_open_bytes -= handshake.received_bytes;
+        self.half_open.remove(&handshake);
         self.timers.remove(&(handshake.again_at, address));
         Some(handshake)
     }
 
     /// Goes on with the handshake with an address: with what it sent, or since it is time.
     fn advance(&mut self, address: Peer, datagram: Option<&[u8]>, now: Instant) {
-        let Self { slots, outputs, keys, authority, room, .. } = self;
+        let Self { slots, outputs, keys, authority, room, half_open, .. } = self;
         let Some(handshake) = slots.get_mut(&address).and_then(|slot| slot.handshake.as_mut()) else { return };
-        let (was_proven, was_due) = (handshake.is_proven, handshake.again_at);
+        let was_due = handshake.again_at;
         let mut send = |datagram| outputs.push_back(Output::Send { address, datagram });
         let mut around = Around { keys, authority: &**authority, now, room, send: &mut send };
         let step = match datagram {
             Some(datagram) => handshake.receive(datagram, &mut around),
             None => handshake.handle_timeout(&mut around),
         };
-        let received_bytes = datagram.map_or(0, |datagram| datagram.len() + DATAGRAM_BYTES);
-        handshake.received_bytes += received_bytes;
-        self.half_open_bytes += received_bytes;
-        if handshake.is_proven && !was_proven {
-            self.half_open.remove(&(false, handshake.number));
-            self.half_open.insert((true, handshake.number), address);
-            self.unproven -= 1;
+        half_open.hold(handshake, datagram.map_or(0, waiting_bytes));
+        if handshake.is_answered && !handshake.is_proven {
+            half_open.prove(handshake, address);
         }
         match step {
             Step::Goes { again_at } => {
                 handshake.again_at = again_at;
                 self.timers.remove(&(was_due, address));
                 self.timers.insert((again_at, address));
-                while self.half_open_bytes > self.limits.half_open_max.saturating_mul(HANDSHAKE_BYTES) {
-                    self.evict();
+                while let Some(oldest) = self.half_open.is_too_much() {
+                    self.give_up(oldest);
+                    self.counts.evicted += 1;
                 }
             }
             Step::Done => {
@@ -387,23 +403,34 @@ impl Sessions {
             self.close(*oldest, now);
         }
         let (number, random) = (handshake.number, handshake.random);
-        let (dtls, principal) = handshake.into_session();
+        let (dtls, principal, certificate) = handshake.into_session();
         self.counts.done += 1;
-        let session =
-            Session { dtls, principal, number, random, is_confirmed: false, unopened: 0, used: now, is_ending: false };
+        // It may have lost its right since it was asked for it.
+        let is_ending = principal.as_ref().is_some_and(|principal| !self.authority.stands(principal));
+        if is_ending {
+            self.ending.insert((now + LAST_WORDS_MAX, Peer { session: number, ..address }));
+        }
+        self.sweep_by(principal.as_ref().and_then(Principal::not_after), now);
+        let session = Session {
+            dtls,
+            principal,
+            certificate: certificate.map(Box::new),
+            number,
+            random,
+            is_confirmed: false,
+            unopened: 0,
+            sent: 0,
+            used: now,
+            is_ending,
+        };
         self.sessions.insert((now, number), address);
         self.slots.entry(address).or_default().session = Some(Box::new(session));
-        self.pump(address);
+        self.pump(address, now);
     }
 
     /// Opens what came in a session.
     fn open(&mut self, address: Peer, datagram: &[u8], now: Instant) {
         let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return };
-        if now.saturating_duration_since(session.used) >= USED_STEP {
-            self.sessions.remove(&(session.used, session.number));
-            session.used = now;
-            self.sessions.insert((now, session.number), address);
-        }
         // The clock first, as it is asked for.
         let taken = session.dtls.handle_timeout(now).and_then(|()| session.dtls.handle_packet(datagram));
         if let Err(error) = taken {
@@ -411,7 +438,7 @@ impl Sessions {
             self.remove(address);
             return;
         }
-        if self.pump(address) {
+        if self.pump(address, now) {
             return;
         }
         let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return };
@@ -423,8 +450,8 @@ impl Sessions {
     }
 
     /// Hands on what a session has, and sends what it is to send; whether there was something.
-    fn pump(&mut self, address: Peer) -> bool {
-        let Self { slots, outputs, room, .. } = self;
+    fn pump(&mut self, address: Peer, now: Instant) -> bool {
+        let Self { slots, outputs, room, sessions, .. } = self;
         let Some(session) = slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return false };
         let peer = Peer { session: session.number, ..address };
         let mut had_something = false;
@@ -438,6 +465,7 @@ impl Sessions {
                 dimpl::Output::ApplicationData(datagram) => {
                     had_something = true;
                     session.is_confirmed = true;
+                    session.touch(address, sessions, now);
                     outputs.push_back(Output::Received { peer, datagram: Bytes::copy_from_slice(datagram) });
                     continue;
                 }
@@ -456,7 +484,7 @@ impl Sessions {
     }
 
     /// Sends something in a session that is still there.
-    pub(crate) fn send(&mut self, peer: &Peer, datagram: &[u8]) {
+    pub(crate) fn send(&mut self, peer: &Peer, datagram: &[u8], now: Instant) {
         let address = peer.address_alone();
         let session = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut());
         let Some(session) = session.filter(|session| session.number == peer.session) else { return };
@@ -465,7 +493,13 @@ impl Sessions {
             self.remove(address);
             return;
         }
-        self.pump(address);
+        session.touch(address, &mut self.sessions, now);
+        session.sent += 1;
+        let is_used_up = session.sent >= SENT_MAX;
+        self.pump(address, now);
+        if is_used_up {
+            self.close(address, now);
+        }
     }
 
     /// Forgets the session with an address.
@@ -485,7 +519,7 @@ impl Sessions {
             // The last word may not be said any more, and that is as good.
             let _ = session.dtls.handle_timeout(now).and_then(|()| session.dtls.close());
             self.counts.ended += 1;
-            self.pump(address);
+            self.pump(address, now);
             self.remove(address);
         }
     }
@@ -500,19 +534,31 @@ impl Sessions {
     /// why.
     pub(crate) fn handle_grants(&mut self, now: Instant) {
         let next = self.swept_at.map_or(now, |at| now.max(at + SWEEP_EVERY));
-        self.sweep_at.get_or_insert(next);
+        self.sweep_at = Some(self.sweep_at.map_or(next, |at| at.min(next)));
+    }
+
+    /// A right ends then by itself.
+    fn sweep_by(&mut self, not_after: Option<Timestamp>, now: Instant) {
+        // An instant later, when it has ended.
+        let left = not_after.map(|end| end.saturating_since(self.authority.now()) + Duration::from_millis(1));
+        self.sweep_at = left.map(|left| now + left).into_iter().chain(self.sweep_at).min();
     }
 
     fn sweep(&mut self, now: Instant) {
         (self.swept_at, self.sweep_at) = (Some(now), None);
+        let mut next_end = None;
         for address in self.sessions.values() {
             let session = self.slots.get_mut(address).and_then(|slot| slot.session.as_mut());
             let Some(session) = session.filter(|session| !session.is_ending) else { continue };
-            if session.principal.as_ref().is_some_and(|principal| !self.authority.stands(principal)) {
+            let Some(principal) = &session.principal else { continue };
+            if self.authority.stands(principal) {
+                next_end = next_end.into_iter().chain(principal.not_after()).min();
+            } else {
                 session.is_ending = true;
                 self.ending.insert((now + LAST_WORDS_MAX, Peer { session: session.number, ..*address }));
             }
         }
+        self.sweep_by(next_end, now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -545,6 +591,24 @@ impl Sessions {
             self.close(*address, now);
         }
     }
+}
+
+/// Whether a datagram may be given to a handshake. While nobody knows whether its client is there, it may have a hello alone.
+fn is_bearable(datagram: &[u8], is_proven: bool) -> bool {
+    let is_hello = |record: Record<'_>| {
+        let mut fragments = record.fragments().peekable();
+        fragments.peek().is_some() && fragments.all(|fragment| fragment.kind == CLIENT_HELLO)
+    };
+    datagram.len() <= HANDSHAKE_DATAGRAM_BYTES_MAX
+        && records(datagram).count() <= HANDSHAKE_RECORDS_MAX
+        && (is_proven || records(datagram).all(is_hello))
+}
+
+/// Bytes that may have to wait in a handshake when this has come: none of a hello that is whole.
+fn waiting_bytes(datagram: &[u8]) -> usize {
+    let whole = |record: Record<'_>| record.fragments().all(|f| f.kind == CLIENT_HELLO && f.bytes.len() == f.length);
+    let count = records(datagram).count();
+    if count == 1 && records(datagram).all(whole) { 0 } else { count * RECORD_BYTES }
 }
 
 /// Whether a record may be of a session: what is not encrypted may only be a copy of the end of its handshake.

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use dimpl::{Config, Dtls, Error, Output, PskResolver};
-use tidegate_model::{Principal, SharedKey};
+use tidegate_model::{CertificateNames, Principal, SharedKey};
 
 use super::Authority;
 use super::identity::{HANDSHAKE_MAX, Identity, shared_key_config};
-use super::record::{self, HELLO_VERIFY_REQUEST, Hello, Proof};
+use super::record::{self, HELLO_VERIFY_REQUEST, Hello};
 use super::trial::{Flights, Trial};
 
 /// Alerts.
@@ -61,7 +61,9 @@ enum Claim {
     },
     Certificate {
         identity: Arc<Identity>,
-        /// Nobody while it has shown none that is somebody's.
+        /// What the one says that it has shown.
+        shown: Option<CertificateNames>,
+        /// Nobody while that is nobody's.
         principal: Option<Principal>,
     },
 }
@@ -74,12 +76,16 @@ pub(super) struct Handshake {
     /// When it is to be looked at again.
     pub(super) again_at: Instant,
     /// Whether something else than a cookie was sent: the client has sent its cookie back, so it is where it says it is.
+    pub(super) is_answered: bool,
+    /// The same, as far as it counts among the others for that.
     pub(super) is_proven: bool,
     /// Whether somebody at its address has begun another: nothing is sent by itself then, which that one would take for its
     /// answer.
     pub(super) is_contested: bool,
-    /// Bytes of what came, for what is made of it.
-    pub(super) received_bytes: usize,
+    /// Bytes that may wait in it.
+    pub(super) waiting_bytes: usize,
+    /// Bytes that its client may be sent before it is known to be there.
+    credit_bytes: usize,
     claim: Claim,
 }
 
@@ -112,16 +118,14 @@ impl Handshake {
         identity: Option<Arc<Identity>>,
         now: Instant,
     ) -> Option<Self> {
-        let (dtls, claim) = match (hello.wants?, identity) {
-            (Proof::Certificate, Some(identity)) => {
-                (identity.begin(now), Claim::Certificate { identity, principal: None })
-            }
-            (Proof::SharedKey, Some(identity)) if identity.is_required() => return None,
-            // Who offers both and meets no certificate is served too.
-            (Proof::SharedKey | Proof::Certificate, _) => (
-                Dtls::new_12_psk(Arc::clone(&keys.config), now),
-                Claim::SharedKey { flights: Flights::default(), held: Vec::new(), resolved: None },
-            ),
+        let is_required = identity.as_ref().is_some_and(|identity| identity.is_required());
+        let (dtls, claim) = if hello.offers_key && !is_required {
+            // First, whichever order they are offered in: many offer certificates that have none.
+            let claim = Claim::SharedKey { flights: Flights::default(), held: Vec::new(), resolved: None };
+            (Dtls::new_12_psk(Arc::clone(&keys.config), now), claim)
+        } else {
+            let identity = identity.filter(|_| hello.offers_certificate)?;
+            (identity.begin(now), Claim::Certificate { identity, shown: None, principal: None })
         };
         let again_at = now + HANDSHAKE_MAX;
         Some(Self {
@@ -130,9 +134,11 @@ impl Handshake {
             number,
             begun: now,
             again_at,
+            is_answered: false,
             is_proven: false,
             is_contested: false,
-            received_bytes: 0,
+            waiting_bytes: 0,
+            credit_bytes: 0,
             claim,
         })
     }
@@ -140,6 +146,7 @@ impl Handshake {
     /// Takes a datagram of the client.
     pub(super) fn receive(&mut self, datagram: &[u8], around: &mut Around<'_>) -> Step {
         let datagram = Bytes::copy_from_slice(datagram);
+        self.credit_bytes = self.credit_bytes.saturating_add(datagram.len());
         let datagrams = match &mut self.claim {
             Claim::Certificate { .. } => vec![datagram],
             Claim::SharedKey { flights, held, resolved } => {
@@ -210,7 +217,13 @@ impl Handshake {
             let needed = match self.dtls.poll_output(around.room) {
                 Output::Packet(datagram) => {
                     let datagram = Bytes::copy_from_slice(datagram);
-                    self.is_proven |= !is_cookie(&datagram);
+                    self.is_answered |= !is_cookie(&datagram);
+                    // Who may be somewhere else gets no more than was sent in its name.
+                    let credit_bytes = self.credit_bytes.checked_sub(datagram.len());
+                    if !self.is_answered && credit_bytes.is_none() {
+                        continue;
+                    }
+                    self.credit_bytes = credit_bytes.unwrap_or(0);
                     if let Claim::SharedKey { flights, resolved: None, .. } = &mut self.claim {
                         flights.send(datagram.clone());
                     }
@@ -218,19 +231,20 @@ impl Handshake {
                     continue;
                 }
                 Output::PeerCert(der) => {
-                    let Claim::Certificate { identity, principal } = &mut self.claim else { continue };
+                    let Claim::Certificate { identity, principal, shown } = &mut self.claim else { continue };
                     let Some(names) = identity.verify(der, around.authority.now()) else {
                         tracing::debug!("a device's certificate is not to be believed");
                         return Step::Failed { alert: BAD_CERTIFICATE };
                     };
                     *principal = around.authority.identify(&names);
+                    *shown = Some(names);
                     continue;
                 }
                 Output::Connected => return Step::Done,
                 Output::BufferTooSmall { needed } => needed,
                 // A cookie is not sent again by itself: who has not sent it back may be somewhere else.
                 //= RFC6347 4.2.1
-                Output::Timeout(_) if !self.is_proven => {
+                Output::Timeout(_) if !self.is_answered => {
                     return Step::Goes { again_at: self.begun + HANDSHAKE_MAX };
                 }
                 Output::Timeout(at) => return Step::Goes { again_at: at.min(self.begun + HANDSHAKE_MAX) },
@@ -241,13 +255,13 @@ impl Handshake {
         }
     }
 
-    /// The session that came of it, and who it is with; nobody where the client is to show its key in its requests.
-    pub(super) fn into_session(self) -> (Dtls, Option<Principal>) {
-        let principal = match self.claim {
-            Claim::SharedKey { resolved, .. } => resolved.flatten().map(|(_, principal)| principal),
-            Claim::Certificate { principal, .. } => principal,
-        };
-        (self.dtls, principal)
+    /// The session that came of it, who it is with, and the certificate that was shown; nobody where the client is to show its
+    /// key in its requests.
+    pub(super) fn into_session(self) -> (Dtls, Option<Principal>, Option<CertificateNames>) {
+        match self.claim {
+            Claim::SharedKey { resolved, .. } => (self.dtls, resolved.flatten().map(|(_, principal)| principal), None),
+            Claim::Certificate { principal, shown, .. } => (self.dtls, principal, shown),
+        }
     }
 }
 

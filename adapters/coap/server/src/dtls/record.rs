@@ -88,22 +88,16 @@ fn fragment(bytes: &[u8]) -> Option<(Fragment<'_>, &[u8])> {
 }
 
 /// The beginning of a ClientHello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Hello {
     /// Tells one handshake from another.
     pub(super) random: [u8; 32],
     /// Whether it is the first of its handshake, not the one with a cookie.
     pub(super) is_first: bool,
-    /// How the client wants to show who it is; nothing where it offers nothing that is known here. Where that is not in this
-    /// fragment yet, it is taken to be a key: small datagrams are of small devices.
-    pub(super) wants: Option<Proof>,
-}
-
-/// How a client shows who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
-    SharedKey,
-    Certificate,
+    /// Whether the client may show a shared key, and a certificate. Where that is not in this fragment yet, it is taken to be
+    /// a key: small datagrams are of small devices.
+    pub(super) offers_key: bool,
+    pub(super) offers_certificate: bool,
 }
 
 impl Hello {
@@ -121,14 +115,14 @@ impl Hello {
             Some((rest.get(..length.min(rest.len()))?, length <= rest.len()))
         };
         let (suites, are_all) = suites().unwrap_or((&[], false));
-        let proof = |suite: &[u8; 2]| match u16::from_be_bytes(*suite) {
-            PSK_AES128_CCM_8 => Some(Proof::SharedKey),
-            suite if ECDHE_ECDSA.contains(&suite) => Some(Proof::Certificate),
-            _ => None,
-        };
-        let wants = suites.as_chunks::<2>().0.iter().find_map(proof);
-        let wants = wants.or_else(|| (!are_all).then_some(Proof::SharedKey));
-        Some(Self { random: *random, is_first: fragment.sequence == 0, wants })
+        let offers =
+            |known: &[u16]| suites.as_chunks::<2>().0.iter().any(|suite| known.contains(&u16::from_be_bytes(*suite)));
+        Some(Self {
+            random: *random,
+            is_first: fragment.sequence == 0,
+            offers_key: offers(&[PSK_AES128_CCM_8]) || !are_all,
+            offers_certificate: offers(&ECDHE_ECDSA),
+        })
     }
 }
 
@@ -164,29 +158,32 @@ mod tests {
         record
     }
 
-    fn wants(datagram: &[u8]) -> Option<Option<Proof>> {
-        records(datagram).next().and_then(|record| Hello::of(&record)).map(|hello| hello.wants)
+    /// Whether a key is offered, and a certificate; nothing of what is no hello.
+    fn offered(datagram: &[u8]) -> Option<(bool, bool)> {
+        let hello = records(datagram).next().and_then(|record| Hello::of(&record))?;
+        Some((hello.offers_key, hello.offers_certificate))
     }
 
     #[test]
-    fn the_first_suite_that_is_known_decides() {
-        let check = |suites: &[u16], expected| assert_eq!(wants(&hello(suites, 0)), Some(expected), "{suites:x?}");
-        check(&[0x00FF, PSK_AES128_CCM_8, 0xC02B], Some(Proof::SharedKey));
-        check(&[0xC02B, PSK_AES128_CCM_8], Some(Proof::Certificate));
-        check(&[0xC0AE, 0x00A8], None);
-        check(&[], None);
+    fn suites_say_what_is_offered() {
+        let check = |suites: &[u16], expected| assert_eq!(offered(&hello(suites, 0)), Some(expected), "{suites:x?}");
+        check(&[0x00FF, PSK_AES128_CCM_8, 0xC02B], (true, true));
+        check(&[PSK_AES128_CCM_8], (true, false));
+        check(&[0xC02B, 0xC0AE], (false, true));
+        check(&[0xC0AE, 0x00A8], (false, false));
+        check(&[], (false, false));
     }
 
     #[test]
     fn what_is_no_record_is_none() {
         let whole = hello(&[PSK_AES128_CCM_8], 0);
         for end in 0..whole.len() {
-            assert_eq!(wants(&whole[..end]), None, "{end} bytes");
+            assert_eq!(offered(&whole[..end]), None, "{end} bytes");
         }
         let mut of_another_version = whole.clone();
         of_another_version[1] = 3;
-        assert_eq!(wants(&of_another_version), None);
-        assert_eq!(wants(&hello(&[PSK_AES128_CCM_8], 1)), None, "a later fragment");
+        assert_eq!(offered(&of_another_version), None);
+        assert_eq!(offered(&hello(&[PSK_AES128_CCM_8], 1)), None, "a later fragment");
         assert_eq!(records(&[0]).count(), 0);
         assert_eq!(records(&[whole.as_slice(), &whole, &[0]].concat()).count(), 2);
     }
@@ -198,6 +195,6 @@ mod tests {
         cut[RECORD_HEADER_BYTES - 1] = 46;
         cut[RECORD_HEADER_BYTES + MESSAGE_HEADER_BYTES - 1] = 34;
         let hello = Hello::of(&records(&cut).next().unwrap()).unwrap();
-        assert_eq!(hello, Hello { random: [7; 32], is_first: true, wants: Some(Proof::SharedKey) });
+        assert_eq!((hello.random, hello.is_first, hello.offers_key), ([7; 32], true, true));
     }
 }

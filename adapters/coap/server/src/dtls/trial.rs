@@ -18,8 +18,11 @@ use super::record::{
     CLIENT_HELLO, CLIENT_KEY_EXCHANGE, Fragment, HANDSHAKE, HELLO_VERIFY_REQUEST, MESSAGE_HEADER_BYTES, records,
 };
 
-/// Bytes that are kept of one handshake: with shared keys a whole one has a few hundred.
+/// Bytes that are kept of one handshake, of one message, and messages: with shared keys a whole one has a few hundred bytes in
+/// seven messages.
 const BYTES_MAX: usize = 4_096;
+const MESSAGE_BYTES_MAX: usize = 2_048;
+const MESSAGES_MAX: usize = 16;
 const MASTER_SECRET_BYTES: usize = 48;
 const KEY_BYTES: usize = 16;
 const IV_BYTES: usize = 4;
@@ -61,10 +64,13 @@ impl Flights {
     /// Keeps a datagram of the client, while there is room; who the client says it is, when it has said so.
     pub(super) fn receive(&mut self, datagram: Bytes) -> Option<Vec<u8>> {
         let fragments = records(&datagram).flat_map(|record| record.fragments());
-        self.is_said |= fragments.into_iter().any(|fragment| fragment.kind == CLIENT_KEY_EXCHANGE);
-        if self.has_room_for(&datagram) {
-            self.from_client.push(datagram);
+        let tells_more = fragments.into_iter().any(|fragment| fragment.kind == CLIENT_KEY_EXCHANGE);
+        if !self.has_room_for(&datagram) {
+            return None;
         }
+        self.from_client.push(datagram);
+        self.is_said |= tells_more;
+        // Whoever it is, it may have to be found out with what comes after it.
         if self.is_said { self.identity() } else { None }
     }
 
@@ -149,7 +155,10 @@ impl Message {
 fn messages(datagrams: &[Bytes]) -> Messages {
     let mut messages = Messages::new();
     let fragments = datagrams.iter().flat_map(|datagram| records(datagram)).flat_map(|record| record.fragments());
-    for fragment in fragments.filter(|fragment| fragment.length <= BYTES_MAX) {
+    for fragment in fragments.filter(|fragment| fragment.length <= MESSAGE_BYTES_MAX) {
+        if messages.len() >= MESSAGES_MAX && !messages.contains_key(&fragment.sequence) {
+            continue;
+        }
         let message = messages.entry(fragment.sequence).or_insert_with(|| Message {
             kind: fragment.kind,
             body: vec![0; fragment.length],
