@@ -14,10 +14,17 @@ work=target/quickstart
 
 die() { echo "quickstart: $*" >&2; exit 1; }
 is_open() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+# Datagrams have nobody who would answer: whether 127.0.0.1 or every address has a socket of UDP there, as Linux tells it.
+is_bound() {
+  grep -qsE "^ *[0-9]+: (0100007F|0{8}|0{32}|0{16}FFFF00000100007F):$(printf %04X "$1") " /proc/net/udp /proc/net/udp6
+}
 
 command -v cargo > /dev/null || die 'Rust is missing: install it from https://rustup.rs, then run this again.'
 for port in HTTP:$http HTTPS:$https MQTT:$mqtt MQTTS:$mqtts ADMIN:$admin; do
   ! is_open "${port#*:}" || die "port ${port#*:} is taken: choose another with ${port%:*}_PORT=… make quickstart"
+done
+for port in COAP:$coap COAPS:$coaps; do
+  ! is_bound "${port#*:}" || die "port ${port#*:} of UDP is taken: choose another with ${port%:*}_PORT=… make quickstart"
 done
 
 echo 'Building (some minutes the first time) …'
@@ -101,6 +108,7 @@ Try it yourself, in another terminal, from this folder ($PWD):
   Over TLS  the same with --cacert $work/ca.pem and https://localhost:$https/http/channels/lab.telemetry/messages/hall
   CoAP      coap-client-openssl -u lab.sensor -k "\$(cat $work/sensor.key)" -m post -t 110 -e '$message' \\
               coaps://localhost:$coaps/channels/lab.telemetry/messages/hall
+            (of Debian's package libcoap3-bin; coap-client-gnutls does the same)
   Browser   open $examples/browser.html: server ws://localhost:$http, channel lab.telemetry, subtopic #,
             and the key in $work/dashboard.key
   By hand   target/debug/tidegate check --url http://127.0.0.1:$http --thing lab.sensor --key-file $work/sensor.key --help

@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_coap::{CoapFace, DtlsLimits, Identity};
 use tidegate_daemon::{self as daemon, tls::ClientAuth};
+use tokio::sync::watch;
 
 use crate::options::Options;
 
@@ -18,32 +19,55 @@ struct Files {
     client_auth: ClientAuth,
 }
 
-/// Gives the face its identity, and again whenever its files change. Without a certificate, or with one that is of no use for
-/// DTLS, as one of RSA, shared keys alone are spoken: that is logged, and an error only where devices must show certificates.
-pub(crate) fn keep_identity(face: &Arc<CoapFace>, options: &Options) -> Result<()> {
-    let (Some(cert), Some(key)) = (options.tls_cert.clone(), options.tls_key.clone()) else { return Ok(()) };
-    let client_auth = options.client_auth();
-    let watched = [cert.clone(), key.clone()].into_iter().chain(client_auth.ca().map(Path::to_owned)).collect();
-    let mut changes = daemon::watch::watch(watched);
-    let files = Files { cert, key, client_auth };
-    match files.load() {
-        Ok(identity) => face.set_identity(Some(identity)),
-        Err(error) if matches!(files.client_auth, ClientAuth::Required(_)) => {
-            return Err(error.context("--listen-coaps, with --tls-client-auth required"));
+/// The identity of the options' files, and what tells of their changes.
+pub(crate) struct Watched {
+    files: Files,
+    changes: watch::Receiver<u64>,
+    first: Option<Identity>,
+}
+
+impl Watched {
+    /// Of the options' files; none where they name none, or DTLS is not served. With a certificate that is of no use for DTLS,
+    /// as one of RSA, shared keys alone are spoken: that is logged, and an error only where devices must show certificates.
+    pub(crate) fn load(options: &Options) -> Result<Option<Self>> {
+        let (Some(cert), Some(key)) = (options.tls_cert.clone(), options.tls_key.clone()) else { return Ok(None) };
+        if options.listen_coaps.address().is_none() {
+            return Ok(None);
         }
-        Err(error) => tracing::warn!("DTLS is served without certificates: {error:#}"),
-    }
-    let face = Arc::downgrade(face);
-    tokio::spawn(async move {
-        while changes.changed().await.is_ok() {
-            let Some(face) = face.upgrade() else { break };
-            match files.load() {
-                Ok(identity) => face.set_identity(Some(identity)),
-                Err(error) => tracing::warn!("certificate of DTLS not reloaded, the one before stays: {error:#}"),
+        let client_auth = options.client_auth();
+        let watched = [cert.clone(), key.clone()].into_iter().chain(client_auth.ca().map(Path::to_owned)).collect();
+        let changes = daemon::watch::watch(watched);
+        let files = Files { cert, key, client_auth };
+        let first = match files.load() {
+            Ok(identity) => Some(identity),
+            Err(error) if matches!(files.client_auth, ClientAuth::Required(_)) => {
+                return Err(error.context("--listen-coaps, with --tls-client-auth required"));
             }
+            Err(error) => {
+                tracing::warn!("DTLS is served without certificates: {error:#}");
+                None
+            }
+        };
+        Ok(Some(Self { files, changes, first }))
+    }
+
+    /// Gives the face the identity, and again whenever its files change.
+    pub(crate) fn keep(self, face: &Arc<CoapFace>) {
+        let Self { files, mut changes, first } = self;
+        if first.is_some() {
+            face.set_identity(first);
         }
-    });
-    Ok(())
+        let face = Arc::downgrade(face);
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let Some(face) = face.upgrade() else { break };
+                match files.load() {
+                    Ok(identity) => face.set_identity(Some(identity)),
+                    Err(error) => tracing::warn!("certificate of DTLS not reloaded, the one before stays: {error:#}"),
+                }
+            }
+        });
+    }
 }
 
 impl Files {

@@ -30,11 +30,12 @@ pub(crate) struct Faces {
     coap: Arc<CoapFace>,
 }
 
-/// Certificates for the faces, each with what its protocol is called in TLS.
+/// Certificates for the faces, each with what its protocol is called in TLS, and that of DTLS.
 pub(crate) struct Certificates {
     https: Option<Tls>,
     mqtts: Option<Tls>,
     mqtt_wss: Option<Tls>,
+    coaps: Option<coaps::Watched>,
 }
 
 /// What a port is served by.
@@ -59,6 +60,7 @@ impl Certificates {
             mqtts: tls(options, &[b"mqtt"])?,
             // A handshake is of HTTP/1.1.
             mqtt_wss: tls(options, &[b"http/1.1"])?,
+            coaps: coaps::Watched::load(options)?,
         })
     }
 }
@@ -113,7 +115,7 @@ impl Faces {
     /// Binds every port that is not off.
     pub(crate) fn bind(&self, options: &Options, spoken: Spoken, certificates: Certificates) -> Result<Vec<Port>> {
         let with = |tls: &Option<Tls>, listen: Listen| if tls.is_some() { listen } else { Listen::Off };
-        let Certificates { https, mqtts, mqtt_wss } = certificates;
+        let Certificates { https, mqtts, mqtt_wss, coaps } = certificates;
         let sockets = |channels| Arc::new(Sockets { face: Arc::clone(&self.ws), channels }) as Arc<dyn Upgrade>;
         let http = || {
             let routes = Routes { requests: spoken.requests, upgrade: spoken.sockets.then(|| sockets(true)) };
@@ -138,8 +140,8 @@ impl Faces {
         for (option, listen, is_dtls) in udp {
             bound.push(Port::Udp { sockets: open_udp(option, listen)?, is_dtls, face: Arc::clone(&self.coap) });
         }
-        if options.listen_coaps.address().is_some() {
-            coaps::keep_identity(&self.coap, options)?;
+        if let Some(identity) = coaps {
+            identity.keep(&self.coap);
         }
         Ok(bound)
     }

@@ -105,8 +105,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", env = "TIDEGATE_GRANTS_CACHE", requires = "grants_cache_key")]
     pub(crate) grants_cache: Option<PathBuf>,
 
-    /// A file with a secret of at least 32 bytes, by which the kept table is known as written here; made where there is
-    /// none
+    /// A file with a secret of at least 32 bytes, with which the kept table, where CoAP is served with keys in clear, is
+    /// encrypted, and by which it is known as written here; made where there is none. Not to lie in the folder of the table,
+    /// nor to be copied with it
     #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CACHE_KEY", requires = "grants_cache")]
     pub(crate) grants_cache_key: Option<PathBuf>,
 

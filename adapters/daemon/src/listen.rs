@@ -24,7 +24,7 @@ const RECEIVE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("{option} {address}: {source}")]
+#[error("{option} {address}")]
 pub struct BindError {
     /// The option that names the address.
     pub option: &'static str,

@@ -146,9 +146,32 @@ mod tests {
         check("CN=pump-7, O=Acme", Some("CN=pump-7,O=Acme"));
         check("2.5.4.3=pump-7,O=Acme", Some("CN=pump-7,O=Acme"));
         check("CN=pump\\, the 7th,C=DE", Some("CN=pump\\, the 7th,C=DE"));
+        check("CN=pump-7,organizationIdentifier=PSDDE-7", None);
+        check("CN=pump-7,jurisdictionC=DE", None);
         check("", None);
         check("pump-7", None);
         check(&format!("CN={}", "a".repeat(NAME_BYTES_MAX)), None);
+    }
+
+    #[test]
+    fn types_without_a_name_are_written_as_oids() {
+        let certificate = |value: rcgen::DnValue| {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(rcgen::DnType::CustomDnType(vec![2, 5, 4, 97]), value);
+            params.distinguished_name.push(rcgen::DnType::CommonName, "pump-7");
+            let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            CertificateNames::of_der(certificate.der()).unwrap().names
+        };
+        let check = |text: &str, names: &[CertificateName]| {
+            assert_eq!(names, [CertificateName::subject(text).unwrap()], "{text}");
+        };
+        let utf8 = certificate(rcgen::DnValue::Utf8String("PSDDE-7".into()));
+        let printable = certificate(rcgen::DnValue::PrintableString("PSDDE-7".try_into().unwrap()));
+        check("CN=pump-7,2.5.4.97=PSDDE-7", &utf8);
+        // As openssl prints it with -nameopt RFC2253,oid,dump_all.
+        check("2.5.4.3=#0C0670756D702D37,2.5.4.97=#0C0750534444452D37", &utf8);
+        check("2.5.4.3=#0C0670756D702D37,2.5.4.97=#130750534444452D37", &printable);
     }
 
     #[test]

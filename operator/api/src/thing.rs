@@ -163,7 +163,9 @@ pub struct Credentials {
 }]))]
 pub struct Certificate {
     /// The certificate's whole subject, as RFC 4514 writes it, the last part first: `CN=pump-7,O=Acme`. Spaces behind
-    /// commas do not count; the order and the case do. `openssl x509 -noout -subject -nameopt RFC2253` prints it.
+    /// commas do not count; the order and the case do. `openssl x509 -noout -subject -nameopt RFC2253` prints it. Types that
+    /// are not known by name, as organizationIdentifier and jurisdictionC, are written as OIDs: `2.5.4.97=PSDDE-7` where the
+    /// certificate has a UTF8String there, or the whole subject as `-nameopt RFC2253,oid,dump_all` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1_024))]
     pub subject: Option<String>,

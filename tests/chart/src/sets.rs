@@ -3,7 +3,7 @@
 use crate::{chart, helm};
 
 /// A set of values, by the name of its golden.
-pub const SETS: [(&str, &[&str]); 21] = [
+pub const SETS: [(&str, &[&str]); 23] = [
     ("default", &[]),
     (
         "one-replica",
@@ -97,6 +97,15 @@ pub const SETS: [(&str, &[&str]); 21] = [
             "adapters.coap.spec.listeners[0].name=coaps",
             "adapters.coap.spec.listeners[0].port=15684",
             "adapters.coap.spec.listeners[0].transport=DTLS",
+        ],
+    ),
+    ("coap-issuer", &["adapters.coap.tls.issuerRef.name=ca"]),
+    (
+        "coap-certificates-alone",
+        &[
+            "adapters.coap.tls.secretName=coap-tls",
+            "adapters.coap.tls.clientCaSecretName=devices",
+            "adapters.coap.tls.clientAuth=Required",
         ],
     ),
     (

@@ -177,7 +177,8 @@ pub struct Tls {
     pub dns_names: Vec<String>,
     /// The Secret with ca.crt, the authorities that sign devices' certificates; devices are asked for none where empty.
     pub client_ca_secret_name: String,
-    /// Whether devices are asked for a certificate of those authorities: None, Optional or Required.
+    /// Whether devices are asked for a certificate of those authorities: None, Optional or Required, which refuses pre-shared
+    /// keys of DTLS too.
     pub client_auth: ClientAuth,
 }
 

@@ -41,6 +41,43 @@ fn each_document_is_yaml_without_a_key_twice() {
     }
 }
 
+/// The checks of `helm test`, each by its URL.
+fn checks(sets: &[&str]) -> Vec<String> {
+    let rendered = render(sets).unwrap();
+    rendered.lines().filter_map(|line| line.trim().strip_prefix("- --url=")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_only_certificates_open_is_not_checked_with_a_key() {
+    let all = checks(&[]);
+    let coaps = "coaps://tidegate-coap.tidegate.svc:5684".to_owned();
+    assert!(all.contains(&coaps), "{all:?}");
+    let others: Vec<String> = all.iter().filter(|url| **url != coaps).cloned().collect();
+    assert_eq!(others.len(), 4, "{others:?}");
+    let tls = |face: &str, auth: &str| {
+        let of = |value: &str| format!("adapters.{face}.tls.{value}");
+        [of("secretName=server"), of("clientCaSecretName=devices"), of(&format!("clientAuth={auth}"))]
+    };
+    let with = |values: &[String]| checks(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(with(&tls("coap", "Required")), others);
+    assert_eq!(with(&tls("coap", "Optional")), all);
+    for face in ["http", "websocket", "mqtt"] {
+        assert_eq!(with(&tls(face, "Required")), all, "{face} is checked in plain text");
+    }
+    // And where listeners are said in the spec.
+    let listener = |auth: &str| {
+        let of = |value: &str| format!("adapters.coap.spec.listeners[0].{value}");
+        ["name=coaps", "port=5684", "transport=DTLS", "tls.secretRef.name=server", "tls.clientCaRef.name=devices"]
+            .map(of)
+            .into_iter()
+            .chain([of(&format!("tls.clientAuth={auth}"))])
+            .collect::<Vec<_>>()
+    };
+    assert!(with(&listener("Optional")).contains(&coaps));
+    let without = with(&listener("Required"));
+    assert!(!without.iter().any(|url| url.starts_with("coap")), "{without:?}");
+}
+
 /// What is wrong, without where the chart lies.
 fn refusal(set: &str) -> String {
     let said = render(&[set]).expect_err(set);
@@ -67,6 +104,8 @@ fn what_is_wrong_is_refused_and_named() {
         "adapters.coap.tls.clientAuth=Maybe",
         "adapters.coap.tls.clientCaSecretName=devices",
         "adapters.mqtt.tls.clientCaSecretName=devices",
+        "adapters.coap.tls.clientAuth=Required",
+        "adapters.http.tls.clientAuth=Required",
         "broker.embedded.enabled=false",
         "broker.secretRef=mq",
         "watchNamespaces={plant-a}",
@@ -91,6 +130,8 @@ fn what_is_wrong_is_refused_and_named() {
         adapters.coap.tls.clientAuth=Maybe: at '/adapters/coap/tls/clientAuth': value must be one of 'None', 'Optional', 'Required'
         adapters.coap.tls.clientCaSecretName=devices: adapters.coap.tls.clientCaSecretName needs a certificate: name its Secret in secretName, or an issuer
         adapters.mqtt.tls.clientCaSecretName=devices: adapters.mqtt.tls.clientCaSecretName needs a certificate: name its Secret in secretName, or an issuer
+        adapters.coap.tls.clientAuth=Required: adapters.coap.tls.clientAuth=Required needs clientCaSecretName: the Secret with the authorities that sign devices' certificates
+        adapters.http.tls.clientAuth=Required: adapters.http.tls.clientAuth=Required needs clientCaSecretName: the Secret with the authorities that sign devices' certificates
         broker.embedded.enabled=false: there is no broker: name the Secret of yours in broker.secretRef.name, or set broker.embedded.enabled
         broker.secretRef=mq: at '/broker/secretRef': got string, want object
         watchNamespaces={plant-a}: watchNamespaces has to name the release's own namespace too: tidegate

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -482,4 +482,26 @@ fn options_that_do_not_go_together_are_said_at_the_start() {
     }
     let more = [&tls[..], &["--tls-client-ca", &key]].concat();
     check(&more, &format!("--tls-client-ca {key}: no certificate in it"));
+    // One of RSA is of no use where devices must show certificates over DTLS.
+    let (rsa, rsa_key) = (format!("{manifests}/rsa.pem"), format!("{manifests}/rsa.key"));
+    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"];
+    let made = Command::new("openssl").args(request).args(["-keyout", &rsa_key, "-out", &rsa]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let needed = "DTLS needs an ECDSA key of P-256 or P-384 that fits the certificate";
+    let more = ["--tls-cert", &rsa, "--tls-key", &rsa_key, "--tls-client-ca", &ca, "--tls-client-auth", "required"];
+    check(&more, &format!("--listen-coaps, with --tls-client-auth required: {rsa}: {needed}"));
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = TempDir::with_prefix("tidegate-manifests-").unwrap();
+    let mut command = Command::new(program("adapter").unwrap());
+    command.args(["http", "--manifests", &folder.path().display().to_string(), "--admin", "off"]);
+    let output = command.args(["--listen-http", &address, "--listen-https", "off"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().last().unwrap();
+    assert_eq!(last, format!("adapter: --listen-http {address}: Address already in use (os error 98)"));
 }

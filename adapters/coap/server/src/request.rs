@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use tidegate_bridge::{Draft, fresh_message_id};
 use tidegate_coap_proto::{Options, Request};
 use tidegate_model::{Credential, Permit, Principal, Protocol, QoS, Refusal, Topic, TopicFilter, TopicLimits};
@@ -10,9 +10,18 @@ use tidegate_model::{Credential, Permit, Principal, Protocol, QoS, Refusal, Topi
 use crate::CoapFace;
 use crate::answer;
 
+/// What is encoded in a path: all that is not unreserved.
+//= RFC3986 2.3
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The path of a URL that says the same, each level encoded: then a slash in a level is seen for what it is.
 fn path(options: &Options) -> String {
-    options.uri_path().fold(String::new(), |path, level| format!("{path}/{}", percent_encode(level, NON_ALPHANUMERIC)))
+    let mut path = String::with_capacity(64);
+    for level in options.uri_path() {
+        path.push('/');
+        path.extend(percent_encode(level, ENCODED));
+    }
+    path
 }
 
 /// Whether what a server has is asked for.

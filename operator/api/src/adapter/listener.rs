@@ -42,7 +42,8 @@ pub enum Transport {
     WebSocket,
     /// Datagrams in plain text, for CoAP.
     UDP,
-    /// DTLS 1.2, for CoAP: with a Thing's id and key as identity and pre-shared key, and with tls by certificates too.
+    /// DTLS 1.2, for CoAP: with a Thing's id and key as identity and pre-shared key, and with tls by certificates too, or by
+    /// them alone where clientAuth is Required.
     DTLS,
 }
 
@@ -66,15 +67,16 @@ pub struct Tls {
     pub client_auth: Option<ClientAuth>,
 }
 
-/// Whether devices are asked for a certificate: None, Optional, or Required, and then who has none is not let in; over DTLS a
-/// pre-shared key does instead. Default: Optional.
+/// Whether devices are asked for a certificate: None, Optional, or Required, and then who has none is not let in, over DTLS
+/// with a pre-shared key neither. Default: Optional, where who has none shows a key; over DTLS a pre-shared one, since a
+/// handshake with certificates needs one of a device of clientCaRef then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClientAuth {
     /// No device is asked.
     None,
-    /// Who has none shows a key.
+    /// Who has none shows a key; over DTLS a pre-shared one, in the handshake.
     Optional,
-    /// Who has none is not let in.
+    /// Who has none is not let in; pre-shared keys of DTLS are refused.
     Required,
 }
 
