@@ -105,9 +105,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", env = "TIDEGATE_GRANTS_CACHE", requires = "grants_cache_key")]
     pub(crate) grants_cache: Option<PathBuf>,
 
-    /// A file with a secret of at least 32 bytes, with which the kept table, where CoAP is served with keys in clear, is
-    /// encrypted, and by which it is known as written here; made where there is none. Not to lie in the folder of the table,
-    /// nor to be copied with it
+    /// A file with a secret of at least 32 bytes, by which the kept table is encrypted, with the keys in clear that CoAP over
+    /// DTLS needs, and known as written here; made where there is none. It is not to lie where the table lies
     #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CACHE_KEY", requires = "grants_cache")]
     pub(crate) grants_cache_key: Option<PathBuf>,
 
@@ -217,7 +216,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_HALF_OPEN_MAX", default_value_t = 20_000)]
     pub(crate) coaps_half_open_max: usize,
 
-    /// Handshakes of DTLS that one core begins in a second for one part of the network, a /24 of IPv4 or a /56 of IPv6
+    /// Handshakes of DTLS that one core goes on with in a second for one part of the network, a /24 of IPv4 or a /56 of IPv6;
+    /// ten times as many may begin
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_HANDSHAKES_PER_SECOND_MAX", default_value = "1000")]
     pub(crate) coaps_handshakes_per_second_max: NonZeroU32,
 

@@ -43,7 +43,7 @@ fn each_document_is_yaml_without_a_key_twice() {
 
 /// The checks of `helm test`, each by its URL.
 fn checks(sets: &[&str]) -> Vec<String> {
-    let rendered = render(sets).unwrap();
+    let rendered = render(sets).expect("these values are right");
     rendered.lines().filter_map(|line| line.trim().strip_prefix("- --url=")).map(str::to_owned).collect()
 }
 

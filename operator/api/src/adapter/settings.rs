@@ -200,7 +200,7 @@ pub struct CoapSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_half_open: Option<i32>,
-    /// Handshakes of DTLS that one core begins in a second for one part of the network, a /24 of IPv4 or a /56 of IPv6. More
+    /// Handshakes of DTLS that one core goes on with in a second for one part of the network, a /24 of IPv4 or a /56 of IPv6. More
     /// are needed where pods see the addresses of nodes instead of devices' own. Default: 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
