@@ -242,18 +242,18 @@ impl Driver {
                 self.endpoint.respond(ticket, resources(options), now());
             }
             Code::GET if options.observe() == Some(Observe::Register) && self.leaving.is_none() => {
-                self.work.push(Box::pin(async move {
+                self.start(Box::pin(async move {
                     match face.observe(&request.options, known.as_ref()).await {
                         Ok((response, subscription)) => Done::Observed(ticket, response, Box::new(subscription)),
                         Err(refusal) => Done::Answer(ticket, answer::refused(&refusal)),
                     }
                 }));
             }
-            Code::GET => self.work.push(Box::pin(async move {
+            Code::GET => self.start(Box::pin(async move {
                 let answered = face.last(&request.options, known.as_ref()).await;
                 Done::Answer(ticket, answered.unwrap_or_else(|refusal| answer::refused(&refusal)))
             })),
-            Code::POST | Code::PUT => self.work.push(Box::pin(async move {
+            Code::POST | Code::PUT => self.start(Box::pin(async move {
                 let published = face.publish(&request, known.as_ref()).await;
                 let answer = published.map(|()| Response::of(Code::CHANGED));
                 Done::Answer(ticket, answer.unwrap_or_else(|refusal| answer::refused(&refusal)))
@@ -276,14 +276,28 @@ impl Driver {
             return self.handle_request(ticket, request);
         }
         let (face, known) = (Arc::clone(&self.face), self.known(&ticket));
-        self.work.push(Box::pin(async move {
+        self.start(Box::pin(async move {
             let begun = face.begin(&request, request.options.size1().map(u64::from), known.as_ref()).await;
             let begun = begun.inspect_err(|refusal| face.bridge.count_refused_publish(Protocol::Coap, refusal));
             Done::Admitted(ticket, begun.map(|(_, permit, _)| permit.payload().bytes_max as usize))
         }));
     }
 
+    /// Does what may have to wait; most of it need not.
+    fn start(&mut self, mut work: BoxFuture<'static, Done>) {
+        match work.as_mut().now_or_never() {
+            Some(done) => self.settle(done),
+            None => self.work.push(work),
+        }
+    }
+
     fn handle_done(&mut self, done: Done) {
+        self.settle(done);
+        self.act();
+    }
+
+    /// Tells the endpoint what was waited for.
+    fn settle(&mut self, done: Done) {
         match done {
             Done::Answer(ticket, response) => drop(self.endpoint.respond(ticket, response, now())),
             Done::Admitted(ticket, Ok(bytes_max)) => drop(self.endpoint.admit(ticket, bytes_max, now())),
@@ -297,7 +311,6 @@ impl Driver {
                 }
             }
         }
-        self.act();
     }
 
     fn hear(&mut self, observer: &Observer<Peer>, told: SubscriptionEvent) {

@@ -150,7 +150,8 @@ impl Peer {
     /// Where the request of that name is, as long as it is not answered.
     pub(super) fn find(&self, serial: u64) -> Option<usize> {
         let is_it = |exchange: &Exchange| matches!(&exchange.stage, Stage::Asked(asked) if asked.serial == serial);
-        self.exchanges.iter().position(is_it)
+        // What is not answered is mostly what came last.
+        self.exchanges.iter().rposition(is_it)
     }
 
     /// Takes a request to answer it: with where it is.
@@ -237,14 +238,12 @@ impl Peer {
     /// When the next of them is to be acknowledged or forgotten.
     pub(super) fn next_of_exchanges(&self) -> Option<Instant> {
         let oldest = self.exchanges.front().map(|exchange| exchange.expires);
-        if self.asked == 0 {
-            return oldest;
-        }
-        let slow = self.exchanges.iter().filter_map(|exchange| match &exchange.stage {
-            Stage::Asked(asked) => asked.acknowledge_at,
+        let asked = self.exchanges.iter().rev().filter_map(|exchange| match &exchange.stage {
+            Stage::Asked(asked) => Some(asked.acknowledge_at),
             Stage::Answered { .. } => None,
         });
-        oldest.into_iter().chain(slow).min()
+        // No further back than they go.
+        oldest.into_iter().chain(asked.take(self.asked).flatten()).min()
     }
 
     /// Forgets what no copy of can come any more. One that nobody ever answered goes with them.
