@@ -93,16 +93,16 @@ pub struct AdapterDefaults {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no API server that it knows of.
-    #[error("no API server: {0}")]
+    #[error("no API server")]
     Config(#[source] kube::config::InferConfigError),
     /// A client cannot be made.
-    #[error("no client for the API server: {0}")]
+    #[error("no client for the API server")]
     Client(#[source] kube::Error),
     /// A port is taken.
     #[error(transparent)]
     Bind(BindError),
     /// Signals cannot be listened for.
-    #[error("signals: {0}")]
+    #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
     /// The lease was held, and is not any more.
     #[error(transparent)]
