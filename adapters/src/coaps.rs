@@ -103,7 +103,7 @@ pub(crate) fn limits(options: &Options, sockets: usize) -> DtlsLimits {
     DtlsLimits {
         sessions_max: share(options.coaps_sessions_max),
         half_open_max: share(options.coaps_half_open_max),
-        handshakes_per_second_max: options.coaps_handshakes_per_second_max.get(),
+        handshakes_per_second_max: options.coaps_handshakes_per_second_max,
         // Between two that are to be acknowledged, an observation may be as silent as that.
         idle_max: defaults.idle_max.max(options.coap_ping_period.0 * 2),
         ..defaults

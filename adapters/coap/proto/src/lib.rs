@@ -24,4 +24,4 @@ pub use limits::Limits;
 pub use link::{Attribute, Link, links};
 pub use message::{Carried, Message, MessageId, Request, Response, Token};
 pub use option::{Block, ContentFormat, Format, NoResponse, Observe, OptionNumber, Options};
-pub use rate::prefix_of;
+pub use rate::{Rate, prefix_of};

@@ -11,6 +11,7 @@ use crate::secret::Secret;
 const SLOTS: usize = 1 << 16;
 /// How many may come at once, as the time that they would take otherwise.
 const BURST: Duration = Duration::from_secs(1);
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// The part of the network that an address is in: of IPv4 24 bits, of IPv6 56, as they are given to one site.
 #[must_use]
@@ -38,19 +39,14 @@ pub(crate) enum Turn {
 pub(crate) struct Rates<A> {
     /// Which part an address is in; nothing, where each is one for itself.
     prefix: Option<fn(&A) -> u64>,
-    interval: u64,
-    begun: Instant,
-    /// When the next has its turn, if nobody lets time go by; in nanoseconds.
-    taken: Box<[u64]>,
+    taken: Rate,
     /// The same of those that are told to come again.
-    told: Box<[u64]>,
+    told: Rate,
 }
 
 impl<A: Hash> Rates<A> {
     pub(crate) fn new(per_second: NonZeroU32, begun: Instant) -> Self {
-        let slots = || vec![0; SLOTS].into_boxed_slice();
-        let interval = nanos(Duration::from_secs(1) / per_second.get());
-        Self { prefix: None, interval, begun, taken: slots(), told: slots() }
+        Self { prefix: None, taken: Rate::new(per_second, begun), told: Rate::new(per_second, begun) }
     }
 
     pub(crate) fn by_prefix(&mut self, prefix: fn(&A) -> u64) {
@@ -59,34 +55,55 @@ impl<A: Hash> Rates<A> {
 
     /// Whose turn it is. What is told is bounded like what is taken: it may go to somebody who asked nothing.
     pub(crate) fn turn(&mut self, address: &A, secret: &Secret, now: Instant) -> Turn {
-        let slot = match self.prefix {
+        let part = match self.prefix {
             Some(prefix) => secret.sign("rate", &prefix(address)),
             None => secret.sign("rate", address),
-        } % SLOTS as u64;
-        let slot = usize::try_from(slot).unwrap_or(0);
-        let now = nanos(now.saturating_duration_since(self.begun));
-        let Err(wait) = take(&mut self.taken[slot], self.interval, now) else { return Turn::Now };
-        if take(&mut self.told[slot], self.interval, now).is_err() {
+        };
+        let Err(wait) = self.taken.take(part, now) else { return Turn::Now };
+        if self.told.take(part, now).is_err() {
             return Turn::Never;
         }
-        Turn::Later(u32::try_from(wait.div_ceil(nanos(Duration::from_secs(1)))).unwrap_or(u32::MAX))
+        Turn::Later(u32::try_from(wait.as_nanos().div_ceil(NANOS_PER_SECOND)).unwrap_or(u32::MAX))
+    }
+}
+
+/// How often something may happen in each part of the network, in a memory that is fixed: 512 KiB.
+#[derive(Debug)]
+pub struct Rate {
+    interval: u64,
+    begun: Instant,
+    /// When the next has its turn in each part, if nobody lets time go by; in nanoseconds.
+    next: Box<[u64]>,
+}
+
+impl Rate {
+    /// So often in a second, and as often at once. No call is asked of a time before `begun`.
+    #[must_use]
+    pub fn new(per_second: NonZeroU32, begun: Instant) -> Self {
+        let interval = nanos(Duration::from_secs(1) / per_second.get());
+        Self { interval, begun, next: vec![0; SLOTS].into() }
+    }
+
+    /// Takes a turn in a part of the network, which is named by a hash of [`prefix_of`] that nobody outside can tell.
+    ///
+    /// # Errors
+    /// How long it is until there is one.
+    pub fn take(&mut self, part: u64, now: Instant) -> Result<(), Duration> {
+        let now = nanos(now.saturating_duration_since(self.begun));
+        let next = &mut self.next[usize::try_from(part % SLOTS as u64).unwrap_or(0)];
+        let turn = (*next).max(now).saturating_add(self.interval);
+        match turn.saturating_sub(now).checked_sub(nanos(BURST)) {
+            None | Some(0) => {
+                *next = turn;
+                Ok(())
+            }
+            Some(wait) => Err(Duration::from_nanos(wait)),
+        }
     }
 }
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Takes one, or says how long it is until one can be.
-fn take(next: &mut u64, interval: u64, now: u64) -> Result<(), u64> {
-    let turn = (*next).max(now).saturating_add(interval);
-    match turn.saturating_sub(now).checked_sub(nanos(BURST)) {
-        None | Some(0) => {
-            *next = turn;
-            Ok(())
-        }
-        Some(wait) => Err(wait),
-    }
 }
 
 #[cfg(test)]

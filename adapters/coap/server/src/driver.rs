@@ -65,7 +65,7 @@ pub(crate) struct Driver {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it has the clock of its endpoint")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

@@ -16,6 +16,7 @@ mod trial;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(200);
 /// send the beginning of one.
 const HELD_FOR: Duration = Duration::from_secs(3);
 /// Handshakes that may begin for each that may go on.
-const BEGUN_FOR_EACH: u32 = 10;
+const BEGUN_FOR_EACH: NonZeroU32 = NonZeroU32::new(10).expect("it is not 0");
 /// Sessions that are ended, and handshakes that are looked at, before something else has its turn.
 const DUE_MAX: usize = 1_024;
 
@@ -69,7 +70,7 @@ pub struct DtlsLimits {
     pub half_open_max: usize,
     /// Handshakes that go on in a second in one part of the network, a /24 of IPv4 or a /56 of IPv6: those whose clients have
     /// shown that they are there. Ten times as many may begin, whoever claims to.
-    pub handshakes_per_second_max: u32,
+    pub handshakes_per_second_max: NonZeroU32,
     /// How long a session may be silent.
     pub idle_max: Duration,
     /// Records of one session that could not be opened; beyond that it ends, since each is a guess.
@@ -81,7 +82,7 @@ impl Default for DtlsLimits {
         Self {
             sessions_max: 50_000,
             half_open_max: 10_000,
-            handshakes_per_second_max: 1_000,
+            handshakes_per_second_max: NonZeroU32::new(1_000).expect("it is not 0"),
             // A day is the longest that a session with an observation is silent.
             idle_max: Duration::from_hours(25),
             // A tag of 8 bytes is guessed in one of 2^44 sessions then.
@@ -209,15 +210,17 @@ impl Sessions {
         limits: DtlsLimits,
         authority: Arc<dyn Authority>,
         identity: Arc<ArcSwapOption<Identity>>,
+        begun: Instant,
     ) -> Self {
+        let per_second = limits.handshakes_per_second_max;
         Self {
             limits,
             authority,
             identity,
             keys: SharedKeys::new(),
             slots: HashMap::new(),
-            begins: PrefixRate::new(limits.handshakes_per_second_max.saturating_mul(BEGUN_FOR_EACH)),
-            goes_on: PrefixRate::new(limits.handshakes_per_second_max),
+            begins: PrefixRate::new(per_second.saturating_mul(BEGUN_FOR_EACH), begun),
+            goes_on: PrefixRate::new(per_second, begun),
             numbered: 0,
             half_open: HalfOpen::new(limits.half_open_max),
             timers: BTreeSet::new(),

@@ -80,7 +80,7 @@ impl CoapFace {
     pub async fn serve_dtls(self: Arc<Self>, socket: UdpSocket) -> std::io::Result<()> {
         let line = line::Line::new(socket)?;
         let authority = Arc::clone(&self.bridge) as Arc<dyn dtls::Authority>;
-        let sessions = dtls::Sessions::new(self.dtls, authority, Arc::clone(&self.identity));
+        let sessions = dtls::Sessions::new(self.dtls, authority, Arc::clone(&self.identity), driver::now());
         driver::Driver::new(self, line, Some(sessions)).run().await;
         Ok(())
     }

@@ -19,7 +19,7 @@ const WALL: Timestamp = Timestamp::from_secs(1_800_000_000);
 const LIMITS: DtlsLimits = DtlsLimits {
     sessions_max: 8,
     half_open_max: 4,
-    handshakes_per_second_max: 2_000,
+    handshakes_per_second_max: NonZeroU32::new(2_000).unwrap(),
     idle_max: Duration::from_hours(25),
     unopened_max: 100,
 };
@@ -169,7 +169,7 @@ impl Net {
         #[expect(clippy::disallowed_methods, reason = "any instant is good to begin with")]
         let now = Instant::now();
         Self {
-            sessions: Sessions::new(limits, Arc::clone(authority) as Arc<dyn Authority>, identity),
+            sessions: Sessions::new(limits, Arc::clone(authority) as Arc<dyn Authority>, identity, now),
             clients: BTreeMap::new(),
             now,
             received: vec![],
@@ -369,7 +369,7 @@ fn no_datagram_ends_more_than_its_own_session() {
     let authorities = Authorities::new();
     let name = CertificateName::subject("CN=pump-7").unwrap();
     let registrar = Registrar::of(&[("lab.dev1", &[NEW, OLD], Some(name)), ("lab.dev2", &[b"another's"], None)]);
-    let limits = DtlsLimits { handshakes_per_second_max: u32::MAX, ..LIMITS };
+    let limits = DtlsLimits { handshakes_per_second_max: NonZeroU32::MAX, ..LIMITS };
     let mut net = Net::new(limits, &registrar, Some(authorities.identity(true)));
     net.begin(2, "lab.dev2", b"another's");
     net.settle();
@@ -606,7 +606,7 @@ fn what_waits_in_handshakes_is_bounded() {
 
 #[test]
 fn a_part_of_the_network_begins_so_many_handshakes_in_a_second() {
-    let limits = DtlsLimits { handshakes_per_second_max: 3, half_open_max: 100, ..LIMITS };
+    let limits = DtlsLimits { handshakes_per_second_max: NonZeroU32::new(3).unwrap(), half_open_max: 100, ..LIMITS };
     let mut net = Net::new(limits, &Registrar::of(&[("lab.dev1", &[NEW], None)]), None);
     for port in 1..=5 {
         net.begin(port, "lab.dev1", NEW);
