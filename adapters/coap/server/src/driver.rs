@@ -267,7 +267,7 @@ impl Driver {
 
     /// Who it is that the session is with in which this is asked.
     fn known(&mut self, ticket: &Ticket<Peer>) -> Option<Principal> {
-        self.sessions.as_mut()?.principal(ticket.peer())
+        self.sessions.as_mut()?.principal(ticket.peer(), now())
     }
 
     /// Decides on a body of which the first block is here.

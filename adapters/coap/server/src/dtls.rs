@@ -248,13 +248,16 @@ impl Sessions {
     }
 
     /// Who a session is with, by what was shown in its handshake. A certificate may be somebody's by now whose it was not yet.
-    pub(crate) fn principal(&mut self, peer: &Peer) -> Option<Principal> {
+    pub(crate) fn principal(&mut self, peer: &Peer, now: Instant) -> Option<Principal> {
         let session = self.slots.get_mut(&peer.address_alone())?.session.as_mut()?;
         if session.number != peer.session {
             return None;
         }
         if let (None, Some(certificate)) = (&session.principal, &session.certificate) {
-            session.principal = self.authority.identify(certificate);
+            let principal = self.authority.identify(certificate)?;
+            session.principal = Some(principal.clone());
+            self.sweep_by(principal.not_after(), now);
+            return Some(principal);
         }
         session.principal.clone()
     }

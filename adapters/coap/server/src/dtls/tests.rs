@@ -262,7 +262,7 @@ impl Net {
 
     /// Who the newest session with an address is with.
     fn known(&mut self, peer: &Peer) -> Option<String> {
-        self.sessions.principal(peer).map(|principal| principal.thing().to_string())
+        self.sessions.principal(peer, self.now).map(|principal| principal.thing().to_string())
     }
 }
 

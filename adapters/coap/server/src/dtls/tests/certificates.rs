@@ -90,6 +90,7 @@ fn a_certificate_may_become_somebodys_while_its_session_is_there() {
     assert_eq!(net.known(&peer), None);
     registrar.replace(Registrar::table(2, &[("lab.dev1", &[], Some(name))]));
     assert_eq!(net.known(&peer).as_deref(), Some("lab.dev1"));
+    assert!(net.sessions.sweep_at.is_some(), "its end is known");
     registrar.replace(Registrar::table(3, &[]));
     net.sessions.handle_grants(net.now);
     net.pass(Duration::ZERO);
