@@ -92,7 +92,7 @@ struct Told {
     parts: Parts,
 }
 
-/// A whole table.
+/// The whole table as it is.
 struct Snapshot {
     parts: Arc<Parts>,
     /// Whether keys in clear are among its parts.
@@ -218,9 +218,9 @@ impl Journal {
             let Some(forgotten) = self.told.pop_front() else { break };
             self.told_entries -= forgotten.entries;
         }
-        // A snapshot that cannot be caught up from is of no use.
-        let first = self.first_known();
-        self.snapshot = self.snapshot.take().filter(|snapshot| snapshot.parts.cursor.0 >= first);
+        // Whoever begins anew is told the table as it is: an older one, in force until the rest has come, would refuse who
+        // came since, and end what they have open.
+        self.snapshot = None;
     }
 
     /// The oldest table that can be caught up from.
@@ -229,7 +229,7 @@ impl Journal {
     }
 
     /// The beginning of a stream that tells keys so, and the table that it ends with: what changed since, if that is
-    /// still known, or else everything. Snapshots are shared by all who need one.
+    /// still known, or else everything as it is. Snapshots are shared by all who need one until the table changes.
     pub fn open(&mut self, resume: Option<Resume>, stream: u64, keys: Keys) -> (Vec<Bytes>, Cursor) {
         // Whoever knows keys otherwise than they are told from now on lacks some, or has what is not for it.
         let known = resume.filter(|resume| (resume.epoch, resume.keys) == (self.epoch, keys));
@@ -239,19 +239,16 @@ impl Journal {
             all.push(heartbeat(self.cursor));
             return (all, self.cursor);
         }
-        // Nor may it be told of an older table than it has.
-        let reached = resume.filter(|resume| resume.epoch == self.epoch).map_or(Cursor(0), |resume| resume.cursor);
-        let snapshot = self.snapshot(keys, reached.min(self.cursor));
+        let snapshot = self.snapshot(keys);
         let mut all = vec![hello(self.epoch, stream, Mode::Snapshot, keys)];
         all.extend(snapshot.frames(keys));
-        (all, snapshot.cursor)
+        (all, self.cursor)
     }
 
-    fn snapshot(&mut self, keys: Keys, reached: Cursor) -> Arc<Parts> {
+    fn snapshot(&mut self, keys: Keys) -> Arc<Parts> {
         let was_keyed = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_keyed);
         let is_keyed = was_keyed || keys == Keys::Shared;
-        let fits = |snapshot: &&Snapshot| snapshot.is_keyed == is_keyed && snapshot.parts.cursor >= reached;
-        if let Some(snapshot) = self.snapshot.as_ref().filter(fits) {
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|snapshot| snapshot.is_keyed == is_keyed) {
             return Arc::clone(&snapshot.parts);
         }
         let mut writer = PartsWriter::new();

@@ -314,6 +314,22 @@ fn a_large_table_comes_in_frames_that_are_not_too_long() {
     assert_eq!(table.shared_keys("lab.thing-19999", Timestamp::from_secs(1)).count(), 1);
 }
 
+/// Whoever begins anew, as after the operator's replica that it had was lost, has no older table in force meanwhile.
+#[test]
+fn who_begins_anew_is_told_the_table_as_it_is_and_none_before() {
+    let mut journal = Journal::new(Epoch([1; 16]), JournalLimits::default());
+    let mut table = BTreeMap::new();
+    journal.apply(&Delta { channels: vec![channel(0, 1)], ..delta(&[(1, Some(1))], &mut table) });
+    for (number, keys) in [(2, Keys::Hashed), (3, Keys::Shared)] {
+        // Somebody else began, and then something changed.
+        journal.open(None, 1, keys);
+        let cursor = journal.apply(&delta(&[(number, Some(1))], &mut table));
+        let (frames, told) = journal.open(None, 2, keys);
+        let progress = drive(&mut Replica::new(), &frames.concat());
+        assert_eq!((progress, told), (vec![Progress::Opened { stream: 2 }, Progress::Settled(cursor)], cursor));
+    }
+}
+
 /// A table of the same history that is older than the one that is known is refused, in whatever form it comes.
 #[test]
 fn an_older_table_of_the_same_history_is_refused() {
