@@ -28,6 +28,7 @@ if [ "${1:-}" = test ]; then
   # DTLS for aiocoap is built where it is installed.
   need autoreconf autoconf
   need automake automake
+  need pkg-config pkg-config
   python3 -c 'import pathlib, sysconfig; assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()' \
     2> /dev/null || missing+=(python3-dev)
   need chromium chromium
