@@ -82,6 +82,8 @@ pub(super) struct Handshake {
     /// Whether somebody at its address has begun another: nothing is sent by itself then, which that one would take for its
     /// answer.
     pub(super) is_contested: bool,
+    /// What came encrypted before it could be opened, the last of it: it is tried again behind what comes later.
+    early: Option<Bytes>,
     /// Bytes that may wait in it.
     pub(super) waiting_bytes: usize,
     /// Bytes that its client may be sent before it is known to be there.
@@ -137,6 +139,7 @@ impl Handshake {
             is_answered: false,
             is_proven: false,
             is_contested: false,
+            early: None,
             waiting_bytes: 0,
             credit_bytes: 0,
             claim,
@@ -194,11 +197,17 @@ impl Handshake {
         // The clock first, as it is asked for. What is sent for that is no answer, and goes in a datagram of its own.
         let taken = self.dtls.handle_timeout(around.now);
         let mut step = self.step(around, taken);
-        for datagram in datagrams {
+        let early = self.early.clone().filter(|_| !datagrams.is_empty());
+        for datagram in datagrams.iter().chain(&early) {
             if let Step::Goes { .. } = step {
                 let taken = self.dtls.handle_packet(datagram);
                 step = self.step(around, taken);
             }
+        }
+        //= RFC6347 4.2.4
+        let is_encrypted = |datagram: &&Bytes| record::records(datagram).next().is_some_and(|record| record.epoch == 1);
+        if let Some(encrypted) = datagrams.iter().rfind(is_encrypted) {
+            self.early = Some(encrypted.clone());
         }
         step
     }

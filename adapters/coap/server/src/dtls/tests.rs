@@ -310,6 +310,32 @@ fn each_key_of_a_thing_is_as_good_and_no_other() {
     assert!(net.client(1).has_failed, "it is told so");
 }
 
+/// The client's last flight, record by record from behind: nothing of it has to come again.
+#[test]
+fn what_comes_in_another_order_is_as_good() {
+    for keys in [&[NEW][..], &[OLD, NEW]] {
+        let mut net = Net::new(LIMITS, &Registrar::of(&[("lab.dev1", keys, None)]), None);
+        net.begin(1, "lab.dev1", NEW);
+        let (mut passed, mut flight) = (0, Vec::new());
+        net.settle_if(&mut |datagram| {
+            passed += 1;
+            if passed == 5 {
+                flight = datagram.to_vec();
+            }
+            passed < 5
+        });
+        let mut parts = Vec::new();
+        while !flight.is_empty() {
+            let bytes = 13 + usize::from(u16::from_be_bytes([flight[11], flight[12]]));
+            parts.push(flight.drain(..bytes).collect::<Vec<u8>>());
+        }
+        assert_eq!(parts.len(), 3);
+        parts.iter().rev().for_each(|part| net.give(at(1), part));
+        net.settle();
+        assert!(net.client(1).is_connected);
+    }
+}
+
 #[test]
 fn a_handshake_ends_whatever_is_lost_on_the_way() {
     let registrar = Registrar::of(&[("lab.dev1", &[NEW, OLD], None)]);
