@@ -249,7 +249,7 @@ impl Sessions {
 
     /// Who a session is with, by what was shown in its handshake. A certificate may be somebody's by now whose it was not yet.
     pub(crate) fn principal(&mut self, peer: &Peer, now: Instant) -> Option<Principal> {
-        let session = self.slots.get_mut(&peer.address_alone())?.session.as_mut()?;
+        let session = session_of(&mut self.slots, &peer.address_alone())?;
         if session.number != peer.session {
             return None;
         }
@@ -409,7 +409,8 @@ impl Sessions {
             self.close(*oldest, now);
         }
         let (number, random) = (handshake.number, handshake.random);
-        let (dtls, principal, certificate) = handshake.into_session();
+        let (dtls, proven, certificate) = handshake.into_session();
+        let principal = proven.or_else(|| self.authority.identify(certificate.as_ref()?));
         self.counts.done += 1;
         // It may have lost its right since it was asked for it.
         let is_ending = principal.as_ref().is_some_and(|principal| !self.authority.stands(principal));
@@ -436,7 +437,7 @@ impl Sessions {
 
     /// Opens what came in a session.
     fn open(&mut self, address: Peer, datagram: &[u8], now: Instant) {
-        let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return };
+        let Some(session) = session_of(&mut self.slots, &address) else { return };
         // The clock first, as it is asked for.
         let taken = session.dtls.handle_timeout(now).and_then(|()| session.dtls.handle_packet(datagram));
         if let Err(error) = taken {
@@ -447,7 +448,7 @@ impl Sessions {
         if self.pump(address, now) {
             return;
         }
-        let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return };
+        let Some(session) = session_of(&mut self.slots, &address) else { return };
         session.unopened += 1;
         self.counts.dropped += 1;
         if session.unopened > self.limits.unopened_max {
@@ -458,7 +459,7 @@ impl Sessions {
     /// Hands on what a session has, and sends what it is to send; whether there was something.
     fn pump(&mut self, address: Peer, now: Instant) -> bool {
         let Self { slots, outputs, room, sessions, .. } = self;
-        let Some(session) = slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) else { return false };
+        let Some(session) = session_of(slots, &address) else { return false };
         let peer = Peer { session: session.number, ..address };
         let mut had_something = false;
         loop {
@@ -492,7 +493,7 @@ impl Sessions {
     /// Sends something in a session that is still there.
     pub(crate) fn send(&mut self, peer: &Peer, datagram: &[u8], now: Instant) {
         let address = peer.address_alone();
-        let session = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut());
+        let session = session_of(&mut self.slots, &address);
         let Some(session) = session.filter(|session| session.number == peer.session) else { return };
         if let Err(error) = session.dtls.send_application_data(datagram) {
             tracing::debug!(%error, "a session of DTLS ended");
@@ -521,7 +522,7 @@ impl Sessions {
 
     /// Ends the session with an address, and says so.
     fn close(&mut self, address: Peer, now: Instant) {
-        if let Some(session) = self.slots.get_mut(&address).and_then(|slot| slot.session.as_mut()) {
+        if let Some(session) = session_of(&mut self.slots, &address) {
             // The last word may not be said any more, and that is as good.
             let _ = session.dtls.handle_timeout(now).and_then(|()| session.dtls.close());
             self.counts.ended += 1;
@@ -554,7 +555,7 @@ impl Sessions {
         (self.swept_at, self.sweep_at) = (Some(now), None);
         let mut next_end = None;
         for address in self.sessions.values() {
-            let session = self.slots.get_mut(address).and_then(|slot| slot.session.as_mut());
+            let session = session_of(&mut self.slots, address);
             let Some(session) = session.filter(|session| !session.is_ending) else { continue };
             let Some(principal) = &session.principal else { continue };
             if self.authority.stands(principal) {
@@ -597,6 +598,11 @@ impl Sessions {
             self.close(*address, now);
         }
     }
+}
+
+/// The session with an address.
+fn session_of<'a>(slots: &'a mut HashMap<Peer, Slot>, address: &Peer) -> Option<&'a mut Box<Session>> {
+    slots.get_mut(address)?.session.as_mut()
 }
 
 /// Whether a datagram may be given to a handshake. While nobody knows whether its client is there, it may have a hello alone.

@@ -69,10 +69,12 @@ impl Metrics {
         for (event, count) in events.into_iter().filter(|(_, count)| *count > 0) {
             self.events.get_or_create(&EventLabels { event }).inc_by(count);
         }
-        let change = |gauge: &Gauge, had: usize, has: usize| {
-            gauge.inc_by(i64::try_from(has).unwrap_or(i64::MAX) - i64::try_from(had).unwrap_or(i64::MAX));
-        };
         change(&self.observations, had.observations, held.observations);
         change(&self.peers, had.peers, held.peers);
     }
+}
+
+/// Changes a gauge that several sockets share by what one of them had and has.
+pub(crate) fn change(gauge: &Gauge, had: usize, has: usize) {
+    gauge.inc_by(i64::try_from(has).unwrap_or(i64::MAX) - i64::try_from(had).unwrap_or(i64::MAX));
 }

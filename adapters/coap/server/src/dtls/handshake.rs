@@ -57,14 +57,12 @@ enum Claim {
         /// What is not handed on yet.
         held: Vec<Bytes>,
         /// Nothing while the client has not said who it is.
-        resolved: Option<Option<(SharedKey, Principal)>>,
+        resolved: Option<Option<Box<(SharedKey, Principal)>>>,
     },
     Certificate {
         identity: Arc<Identity>,
         /// What the one says that it has shown.
         shown: Option<CertificateNames>,
-        /// Nobody while that is nobody's.
-        principal: Option<Principal>,
     },
 }
 
@@ -127,7 +125,7 @@ impl Handshake {
             (Dtls::new_12_psk(Arc::clone(&keys.config), now), claim)
         } else {
             let identity = identity.filter(|_| hello.offers_certificate)?;
-            (identity.begin(now), Claim::Certificate { identity, shown: None, principal: None })
+            (identity.begin(now), Claim::Certificate { identity, shown: None })
         };
         let again_at = now + HANDSHAKE_MAX;
         Some(Self {
@@ -170,7 +168,7 @@ impl Handshake {
                         Trial::Fits(at) if at < candidates.len() => Some(candidates.swap_remove(at)),
                         Trial::Fits(_) | Trial::Early | Trial::Foreign => None,
                     };
-                    *resolved = Some(chosen);
+                    *resolved = Some(chosen.map(Box::new));
                 }
                 let chosen = resolved.as_ref().and_then(|chosen| Some(chosen.as_ref()?.0.clone()));
                 around.keys.choose(chosen);
@@ -240,12 +238,11 @@ impl Handshake {
                     continue;
                 }
                 Output::PeerCert(der) => {
-                    let Claim::Certificate { identity, principal, shown } = &mut self.claim else { continue };
+                    let Claim::Certificate { identity, shown } = &mut self.claim else { continue };
                     let Some(names) = identity.verify(der, around.authority.now()) else {
                         tracing::debug!("a device's certificate is not to be believed");
                         return Step::Failed { alert: BAD_CERTIFICATE };
                     };
-                    *principal = around.authority.identify(&names);
                     *shown = Some(names);
                     continue;
                 }
@@ -264,12 +261,11 @@ impl Handshake {
         }
     }
 
-    /// The session that came of it, who it is with, and the certificate that was shown; nobody where the client is to show its
-    /// key in its requests.
+    /// The session that came of it, and who proved to have its key, or else the certificate that was shown.
     pub(super) fn into_session(self) -> (Dtls, Option<Principal>, Option<CertificateNames>) {
         match self.claim {
-            Claim::SharedKey { resolved, .. } => (self.dtls, resolved.flatten().map(|(_, principal)| principal), None),
-            Claim::Certificate { principal, shown, .. } => (self.dtls, principal, shown),
+            Claim::SharedKey { resolved, .. } => (self.dtls, resolved.flatten().map(|chosen| chosen.1), None),
+            Claim::Certificate { shown, .. } => (self.dtls, None, shown),
         }
     }
 }

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Counts;
+use crate::metrics::change;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -54,9 +55,6 @@ impl SessionMetrics {
         }
         self.dropped.inc_by(counts.dropped - was.dropped);
         self.ended.inc_by(counts.ended - was.ended);
-        let change = |gauge: &Gauge, had: usize, has: usize| {
-            gauge.inc_by(i64::try_from(has).unwrap_or(i64::MAX) - i64::try_from(had).unwrap_or(i64::MAX));
-        };
         change(&self.sessions, had.0, held.0);
         change(&self.half_open, had.1, held.1);
     }
