@@ -1,27 +1,18 @@
 //! The identity of DTLS: the certificate that TLS has too, as far as DTLS can use it, reloaded with it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_coap::{CoapFace, DtlsLimits, Identity};
-use tidegate_daemon::{self as daemon, tls::ClientAuth};
+use tidegate_daemon as daemon;
+use tidegate_daemon::tls::{ClientAuth, TlsFiles};
 use tokio::sync::watch;
 
 use crate::options::Options;
 
-/// Where the identity lies.
-struct Files {
-    cert: PathBuf,
-    key: PathBuf,
-    client_auth: ClientAuth,
-}
-
 /// The identity of the options' files, and what tells of their changes.
 pub(crate) struct Watched {
-    files: Files,
+    files: TlsFiles,
     changes: watch::Receiver<u64>,
     first: Option<Identity>,
 }
@@ -35,10 +26,9 @@ impl Watched {
             return Ok(None);
         }
         let client_auth = options.client_auth();
-        let watched = [cert.clone(), key.clone()].into_iter().chain(client_auth.ca().map(Path::to_owned)).collect();
-        let changes = daemon::watch::watch(watched);
-        let files = Files { cert, key, client_auth };
-        let first = match files.load() {
+        let files = TlsFiles { cert, key, client_auth, alpn: Vec::new() };
+        let changes = daemon::watch::watch(files.paths());
+        let first = match identity(&files) {
             Ok(identity) => Some(identity),
             Err(error) if matches!(files.client_auth, ClientAuth::Required(_)) => {
                 return Err(error.context("--listen-coaps, with --tls-client-auth required"));
@@ -61,7 +51,7 @@ impl Watched {
         tokio::spawn(async move {
             while changes.changed().await.is_ok() {
                 let Some(face) = face.upgrade() else { break };
-                match files.load() {
+                match identity(&files) {
                     Ok(identity) => face.set_identity(Some(identity)),
                     Err(error) => tracing::warn!("certificate of DTLS not reloaded, the one before stays: {error:#}"),
                 }
@@ -70,30 +60,11 @@ impl Watched {
     }
 }
 
-impl Files {
-    fn load(&self) -> Result<Identity> {
-        let named = |path: &Path| path.display().to_string();
-        let no_pem = |error| {
-            // The messages of the others may quote the file.
-            if let rustls_pki_types::pem::Error::Io(error) = error {
-                anyhow::Error::from(error)
-            } else {
-                anyhow::anyhow!("no PEM of that kind in it")
-            }
-        };
-        let certificate =
-            CertificateDer::from_pem_file(&self.cert).map_err(no_pem).with_context(|| named(&self.cert))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(no_pem).with_context(|| named(&self.key))?;
-        let client_ca = match self.client_auth.ca() {
-            Some(path) => CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(no_pem)
-                .with_context(|| named(path))?,
-            None => Vec::new(),
-        };
-        let identity = Identity::new(&certificate, &key, &client_ca).with_context(|| named(&self.cert))?;
-        Ok(if matches!(self.client_auth, ClientAuth::Required(_)) { identity.required() } else { identity })
-    }
+fn identity(files: &TlsFiles) -> Result<Identity> {
+    let (chain, key, client_ca) = (files.chain()?, files.private_key()?, files.client_auth.authorities()?);
+    let leaf = chain.first().context("a chain has a leaf")?;
+    let identity = Identity::new(leaf, &key, &client_ca).with_context(|| files.cert.display().to_string())?;
+    Ok(if matches!(files.client_auth, ClientAuth::Required(_)) { identity.required() } else { identity })
 }
 
 /// The bounds of one of so many sockets.

@@ -21,6 +21,9 @@ pub fn install_crypto_provider() {
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
+/// The option that names the CAs of clients.
+const CLIENT_CA: &str = "--tls-client-ca";
+
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -65,12 +68,19 @@ impl ClientAuth {
         }
     }
 
+    /// The CAs, at least one where there is a file of them.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        self.ca().map_or_else(|| Ok(Vec::new()), |path| certificates(CLIENT_CA, path))
+    }
+
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-        const OPTION: &str = "--tls-client-ca";
         let Some(path) = self.ca() else { return Ok(WebPkiClientVerifier::no_client_auth()) };
-        let wrong = |reason: String| TlsError::File { option: OPTION, path: path.to_owned(), reason };
+        let wrong = |reason: String| TlsError::File { option: CLIENT_CA, path: path.to_owned(), reason };
         let mut anchors = RootCertStore::empty();
-        for ca in certificates(OPTION, path)? {
+        for ca in self.authorities()? {
             anchors.add(ca).map_err(|error| wrong(error.to_string()))?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider));
@@ -100,19 +110,32 @@ struct Loaded {
 }
 
 impl TlsFiles {
-    fn paths(&self) -> Vec<PathBuf> {
+    /// All of them, to be watched.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
         let ca = self.client_auth.ca().map(Path::to_owned);
         [self.cert.clone(), self.key.clone()].into_iter().chain(ca).collect()
     }
 
+    /// The certificate chain, at least the leaf.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        certificates("--tls-cert", &self.cert)
+    }
+
+    /// The private key.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        let wrong = |error| TlsError::File { option: "--tls-key", path: self.key.clone(), reason: reason(&error) };
+        PrivateKeyDer::from_pem_file(&self.key).map_err(wrong)
+    }
+
     fn pair(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-        let chain = certificates("--tls-cert", &self.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
-            option: "--tls-key",
-            path: self.key.clone(),
-            reason: reason(&error),
-        })?;
-        let pair = CertifiedKey::from_der(chain, key, provider);
+        let pair = CertifiedKey::from_der(self.chain()?, self.private_key()?, provider);
         pair.map(Arc::new).map_err(|error| TlsError::Pair { path: self.cert.clone(), reason: error.to_string() })
     }
 
