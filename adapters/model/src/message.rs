@@ -228,6 +228,12 @@ impl Message {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_in.is_some_and(|span| now >= self.received_at.saturating_add(span))
     }
+
+    /// How long it is worth delivering from `now` on; none where that is for ever.
+    #[must_use]
+    pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
+        self.expires_in.map(|span| span.saturating_sub(now.saturating_since(self.received_at)))
+    }
 }
 
 impl fmt::Debug for Message {

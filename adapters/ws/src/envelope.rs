@@ -198,8 +198,7 @@ pub(crate) fn gap() -> Message {
 pub(crate) fn message(delivery: &Delivery, now: Timestamp) -> Message {
     let message = &delivery.message;
     let topic = Topic { channel: ChannelRef::from(&delivery.channel), subtopic: delivery.subtopic.clone() };
-    let expiry =
-        message.expires_in.map(|span| span.saturating_sub(now.saturating_since(message.received_at)).as_secs());
+    let expiry = message.time_left(now).map(|left| left.as_secs());
     let payload = std::str::from_utf8(&message.payload)
         .map_or_else(|_| Payload::PayloadBase64(STANDARD.encode(&message.payload)), Payload::Payload);
     text(&Saying::Message {

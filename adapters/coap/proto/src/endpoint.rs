@@ -11,6 +11,7 @@ mod answer;
 mod body;
 mod confirm;
 mod exchange;
+mod ids;
 mod observe;
 mod peer;
 mod trust;
@@ -175,6 +176,8 @@ struct Shared<A> {
     /// Since the epoch, when it was begun.
     wall: Duration,
     last_serial: u64,
+    /// Grows so that no peer that is not known is told two things under one id.
+    ids: u16,
     held: Held,
     /// Observations of peers that have not shown where they are.
     unproven: usize,
@@ -185,6 +188,21 @@ impl<A> Shared<A> {
     fn serial(&mut self) -> u64 {
         self.last_serial += 1;
         self.last_serial
+    }
+
+    const fn advance_ids(&mut self, count: u64) {
+        let [low, high, ..] = count.to_le_bytes();
+        self.ids = self.ids.wrapping_add(u16::from_le_bytes([low, high]));
+    }
+}
+
+impl<A: Address> Shared<A> {
+    /// An id for what is said to a peer of which nothing is known: of its own, and another each time.
+    //= RFC7252 4.4
+    fn fresh_id(&mut self, address: &A) -> MessageId {
+        self.advance_ids(1);
+        let [low, high, ..] = self.secret.sign("id", address).to_le_bytes();
+        MessageId(u16::from_le_bytes([low, high]).wrapping_add(self.ids))
     }
 }
 
@@ -238,6 +256,7 @@ impl<A: Address> Endpoint<A> {
             begun: now,
             wall,
             last_serial: 0,
+            ids: 0,
             held: Held::default(),
             unproven: 0,
             counts: Counts::default(),
@@ -337,6 +356,14 @@ impl<A: Address> Endpoint<A> {
         Some(Observer { peer, token, serial })
     }
 
+    /// The observation of the same, by the same client, that a GET which registers is going to take the place of.
+    #[must_use]
+    pub fn renewed(&self, ticket: &Ticket<A>) -> Option<Observer<A>> {
+        let Ticket { peer, serial } = ticket;
+        let renewed = self.peers.get(peer)?.renewed(*serial, &self.shared)?;
+        Some(Observer { peer: peer.clone(), token: renewed.token, serial: renewed.serial })
+    }
+
     /// Lets a body in, of at most so many bytes. Whether it was still waited for.
     pub fn admit(&mut self, ticket: Ticket<A>, body_bytes_max: usize, now: Instant) -> bool {
         let Ticket { peer, serial } = ticket;
@@ -361,6 +388,8 @@ impl<A: Address> Endpoint<A> {
     pub fn forget(&mut self, peer: &A) {
         if let Some(mut gone) = self.peers.remove(peer) {
             gone.release(&mut self.shared);
+            // What it is told when it comes back is not taken for what it was told now.
+            self.shared.advance_ids(gone.ids.given());
             if let Some(at) = gone.scheduled {
                 self.timers.remove(&(at, peer.clone()));
             }
@@ -407,8 +436,9 @@ impl<A: Address> Endpoint<A> {
                     && head.is_confirmable
                 {
                     let options = Options::NONE.with_uint(OptionNumber::MAX_AGE, seconds);
-                    let response = Response { options, ..Response::of(Code::TOO_MANY_REQUESTS) };
-                    self.refuse(address, head, &request, response);
+                    let response = Response::refusal(Code::TOO_MANY_REQUESTS, "more requests in a second than may be");
+                    let response = Response { options, ..response };
+                    self.refuse(address, head, &request, response, now);
                 }
                 return;
             }
@@ -416,18 +446,18 @@ impl<A: Address> Endpoint<A> {
         match verdict(&request, head.is_confirmable) {
             Ok(()) => {}
             Err(Refusal::Reset) => return self.reset(address.clone(), head.id),
-            Err(Refusal::Respond(response)) => return self.refuse(address, head, &request, response),
+            Err(Refusal::Respond(response)) => return self.refuse(address, head, &request, response, now),
         }
         if !self.has_room(address, known) {
             self.shared.counts.overload += 1;
-            let response = Response::of(Code::SERVICE_UNAVAILABLE);
+            let response = Response::refusal(Code::SERVICE_UNAVAILABLE, "too many requests are not answered yet");
             let retry_after = self.shared.limits.retry_after_seconds;
             let options = response.options.with_uint(OptionNumber::MAX_AGE, retry_after);
-            return self.refuse(address, head, &request, Response { options, ..response });
+            return self.refuse(address, head, &request, Response { options, ..response }, now);
         }
         if known.is_none() {
-            let first = self.shared.secret.draw().to_le_bytes();
-            self.peers.insert(address.clone(), Peer::new(MessageId(u16::from_le_bytes([first[0], first[1]]))));
+            let first_id = self.shared.fresh_id(address);
+            self.peers.insert(address.clone(), Peer::new(first_id));
         }
         self.with(address, now, |peer, scope| peer.handle_request(head, request, scope));
     }
@@ -493,8 +523,8 @@ impl<A: Address> Endpoint<A> {
 
     /// Refuses a request and remembers nothing: the same will be said to its copies. Words for people are left out where they
     /// would be more than the peer may be sent.
-    fn refuse(&mut self, address: &A, head: Head, request: &Request, mut response: Response) {
-        let is_quiet = request.options.no_response().has(response.code.class());
+    fn refuse(&mut self, address: &A, head: Head, request: &Request, mut response: Response, now: Instant) {
+        let is_quiet = is_quiet(&request.options, response.code);
         let bytes = |response: &Response| {
             let marker = usize::from(!response.payload.is_empty());
             4 + head.token.as_bytes().len() + response.options.as_bytes().len() + marker + response.payload.len()
@@ -514,8 +544,8 @@ impl<A: Address> Endpoint<A> {
             (false, true) => return,
             (false, false) => {
                 let id = match self.peers.get_mut(address) {
-                    Some(peer) => peer.next_id(),
-                    None => MessageId(u16::try_from(self.shared.secret.below(1 << 16)).unwrap_or(0)),
+                    Some(peer) => peer.ids.next(now),
+                    None => self.shared.fresh_id(address),
                 };
                 Message::Response { id, carried: Carried::NonConfirmable, token: head.token, response }
             }
@@ -564,6 +594,13 @@ fn verdict(request: &Request, is_confirmable: bool) -> Result<(), Refusal> {
 
 fn bad_option(number: OptionNumber) -> Response {
     Response { payload: Bytes::from(format!("option {number:?}")), ..Response::of(Code::BAD_OPTION) }
+}
+
+/// Whether the client does not want to be told this. One that has more blocks to send has to hear whether they may come.
+//= RFC7959 2.5
+//= RFC7967 2.1
+fn is_quiet(options: &Options, code: Code) -> bool {
+    options.no_response().has(code.class()) && options.block1().is_none_or(|block| !block.more)
 }
 
 fn bytes_of(message: &Message) -> Bytes {

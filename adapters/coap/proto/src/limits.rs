@@ -14,7 +14,8 @@ pub struct Limits {
     pub retransmits_max: u8,
     /// Confirmable messages of one peer that are not acknowledged yet.
     pub in_flight_max: usize,
-    /// Confirmable messages of one peer that wait for their turn, beyond those of observations.
+    /// Confirmable messages of one peer that wait for their turn, beyond those of observations: as many as it can have asked
+    /// for and as many last words as there may be to say, or some are lost.
     pub waiting_max: usize,
     /// How long a request waits for its response before it is acknowledged without one.
     pub ack_delay_max: Duration,
@@ -48,7 +49,7 @@ pub struct Limits {
     pub observations_unproven_max: usize,
     /// After which time a notification is to be acknowledged.
     pub ping_period: Duration,
-    /// Notifications of one peer whose reset is understood.
+    /// Notifications of one peer whose reset is understood: as many as there may be since it acknowledged anything.
     pub notifications_remembered_max: usize,
     /// Non-confirmable notifications to one peer since it acknowledged anything, before one is to be acknowledged. As many again
     /// may follow until that would be sent again.
@@ -84,7 +85,7 @@ impl Default for Limits {
             ack_jitter_max: Duration::from_secs(1),
             retransmits_max: 4,
             in_flight_max: 1,
-            waiting_max: 32,
+            waiting_max: 128,
             ack_delay_max: Duration::from_secs(1),
             exchange_lifetime: Duration::from_secs(247),
             non_lifetime: Duration::from_secs(145),
@@ -100,7 +101,7 @@ impl Default for Limits {
             observations_per_peer_max: 64,
             observations_unproven_max: 90_000,
             ping_period: Duration::from_hours(12),
-            notifications_remembered_max: 64,
+            notifications_remembered_max: 200,
             notifications_unacknowledged_max: 100,
             block_exponent_max: 6,
             body_bytes_max: 1_024 * 1_024,
@@ -132,5 +133,12 @@ mod tests {
         assert_eq!(limits.exchange_lifetime, transmit_span + 2 * latency + limits.ack_timeout);
         assert_eq!(limits.non_lifetime, transmit_span + latency);
         assert!(limits.ack_delay_max < limits.ack_timeout, "else the client asks again first");
+    }
+
+    #[test]
+    fn bounds_hold_what_others_let_in() {
+        let limits = Limits::default();
+        assert!(limits.waiting_max >= limits.requests_per_peer_max + limits.observations_per_peer_max);
+        assert!(limits.notifications_remembered_max >= 2 * limits.notifications_unacknowledged_max);
     }
 }

@@ -236,13 +236,13 @@ fn a_large_answer_is_fetched_in_blocks_of_one_snapshot() {
             > a con 0001 t=01 get /x
             ? 1 a get /x
             ! respond 1 2.05 format=110 payload=a*2000
-            < a ack 0001 2.05 t=01 ETag=795240b5fef71c29 Content-Format=110 Block2=0/m/1024 Size2=2000 "aaaa".. 1024 bytes
+            < a ack 0001 2.05 t=01 ETag=059e135d0f10c3ec Content-Format=110 Block2=0/m/1024 Size2=2000 "aaaa".. 1024 bytes
             > a con 0002 t=02 get /x block2=1/-/1024
-            < a ack 0002 2.05 t=02 ETag=795240b5fef71c29 Content-Format=110 Block2=1/-/1024 "aaaa".. 976 bytes
+            < a ack 0002 2.05 t=02 ETag=059e135d0f10c3ec Content-Format=110 Block2=1/-/1024 "aaaa".. 976 bytes
             > a con 0003 t=03 get /x block2=1/m/64
-            < a ack 0003 2.05 t=03 ETag=795240b5fef71c29 Content-Format=110 Block2=1/m/64 "aaaa".. 64 bytes
+            < a ack 0003 2.05 t=03 ETag=059e135d0f10c3ec Content-Format=110 Block2=1/m/64 "aaaa".. 64 bytes
             > a con 0004 t=04 get /x block2=31/-/64
-            < a ack 0004 2.05 t=04 ETag=795240b5fef71c29 Content-Format=110 Block2=31/-/64 "aaaaaaaaaaaaaaaa"
+            < a ack 0004 2.05 t=04 ETag=059e135d0f10c3ec Content-Format=110 Block2=31/-/64 "aaaaaaaaaaaaaaaa"
             > a con 0005 t=05 get /x block2=32/-/64
             < a ack 0005 4.00 t=05 "no such block"
             > a con 0006 t=06 get /y block2=0/-/128
@@ -314,7 +314,7 @@ fn a_large_notification_says_its_first_block_and_the_others_are_fetched() {
             > a con 0002 t=02 get /x block2=1/-/32
             < a ack 0002 2.05 t=02 ETag=1beea9bcc1f29dc4 Block2=1/-/32 "aaaaaaaa"
             ! notify 1 2.05 payload=b*50
-            < a non 5b1d 2.05 t=01 ETag=9e1b94398cda74a6 Observe=9437185 Block2=0/m/32 Size2=50 "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+            < a non 99ec 2.05 t=01 ETag=9e1b94398cda74a6 Observe=9437185 Block2=0/m/32 Size2=50 "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
             > a con 0003 t=03 get /x block2=1/-/32
             < a ack 0003 2.05 t=03 ETag=9e1b94398cda74a6 Block2=1/-/32 "bbbbbbbbbbbbbbbbbb"
         "#]],

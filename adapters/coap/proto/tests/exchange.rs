@@ -43,7 +43,7 @@ fn a_slow_answer_comes_in_a_message_of_its_own_and_each_copy_of_the_request_is_a
          ! respond 1 2.04
          > a con 7d34 t=20 post /x payload=hi
          + 4s
-         > a ack 5b1d
+         > a ack 99ec
          > a con 7d34 t=20 post /x payload=hi
          + 247s
          ! counts",
@@ -61,12 +61,12 @@ fn a_slow_answer_comes_in_a_message_of_its_own_and_each_copy_of_the_request_is_a
             < a ack 7d34
             + 6s
             ! respond 1 2.04
-            < a con 5b1d 2.04 t=20
+            < a con 99ec 2.04 t=20
             > a con 7d34 t=20 post /x payload=hi
             < a ack 7d34
             + 4s
-              23.3 s < a con 5b1d 2.04 t=20
-            > a ack 5b1d
+              22.8 s < a con 99ec 2.04 t=20
+            > a ack 99ec
             > a con 7d34 t=20 post /x payload=hi
             < a ack 7d34
             + 247s
@@ -93,12 +93,12 @@ fn what_nobody_acknowledges_is_sent_five_times_and_given_up() {
             + 1s
               1.0 s < a ack 0001
             ! respond 1 2.04
-            < a con 5b1d 2.04
+            < a con 99ec 2.04
             + 100s
-              3.8 s < a con 5b1d 2.04
-              9.5 s < a con 5b1d 2.04
-              20.8 s < a con 5b1d 2.04
-              43.4 s < a con 5b1d 2.04
+              3.3 s < a con 99ec 2.04
+              7.8 s < a con 99ec 2.04
+              16.9 s < a con 99ec 2.04
+              35.1 s < a con 99ec 2.04
             ! counts
               Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 4, unanswered: 1, overtaken: 0, unproven: 0, evicted: 0 }
             + 200s
@@ -115,8 +115,8 @@ fn a_reset_ends_what_is_sent_again() {
         "> a con 0001 post /x
          + 1s
          ! respond 1 2.04
-         > b rst 5b1d
-         > a rst 5b1d
+         > b rst 99ec
+         > a rst 99ec
          + 100s",
         &expect![[r#"
             > a con 0001 post /x
@@ -124,9 +124,9 @@ fn a_reset_ends_what_is_sent_again() {
             + 1s
               1.0 s < a ack 0001
             ! respond 1 2.04
-            < a con 5b1d 2.04
-            > b rst 5b1d
-            > a rst 5b1d
+            < a con 99ec 2.04
+            > b rst 99ec
+            > a rst 99ec
             + 100s
         "#]],
     );
@@ -162,7 +162,7 @@ fn a_copy_is_told_what_the_first_was_told_and_asks_nothing() {
             > a non 0002 post /x
             ? 3 a post /x
             ! respond 3 2.04
-            < a non 5b1d 2.04
+            < a non 99ec 2.04
             > a non 0002 post /x
             + 146s
               101.0 s < b ack 0001
@@ -243,7 +243,7 @@ fn what_needs_no_acknowledgement_is_answered_in_kind() {
             ? 1 a get /x
             + 10s
             ! respond 1 2.05 payload=hi
-            < a non 5b1d 2.05 t=aabbccdd11223344 "hi"
+            < a non 99ec 2.05 t=aabbccdd11223344 "hi"
         "#]],
     );
 }
@@ -314,7 +314,7 @@ fn an_option_that_is_not_understood_is_refused_where_it_is_critical() {
             > a con 0005 t=01 post /x option=35
             < a ack 0005 5.05 t=01 "no proxy"
             > a non 0006 t=01 post /x option=39
-            < a non 5b1d 5.05 t=01 "no proxy"
+            < a non 99ec 5.05 t=01 "no proxy"
             > a con 0007 t=01 post /x option=17 option=17
             < a ack 0007 4.02 t=01 "option Accept"
             > a con 0008 t=01 get /x option=1
@@ -355,13 +355,44 @@ fn who_wants_no_response_gets_none() {
             > a non 0003 post /x quiet=2
             ? 3 a post /x No-Response=2
             ! respond 3 4.03
-            < a non 5b1d 4.03
+            < a non 99ec 4.03
             > a con 0004 post /x quiet=2
             ? 4 a post /x No-Response=2
             + 2s
               1.0 s < a ack 0004
             ! respond 4 2.04
             + 10s
+        "#]],
+    );
+}
+
+//= RFC7959 2.5
+//= RFC7967 2.1
+#[test]
+fn who_wants_no_response_still_hears_that_more_blocks_may_come() {
+    check(
+        "> a con 0001 post /x quiet=26 block1=0/m/16 payload=a*16
+         ! admit 1 100
+         > a con 0002 post /x quiet=26 block1=2/-/16 payload=late
+         > a con 0003 post /x quiet=26 block1=0/m/16 payload=a*16
+         ! admit 2 100
+         > a con 0004 post /x quiet=26 block1=1/-/16 payload=end
+         ! respond 3 2.04",
+        &expect![[r#"
+            > a con 0001 post /x quiet=26 block1=0/m/16 payload=a*16
+            ? 1 a begins post /x No-Response=26
+            ! admit 1 100
+            < a ack 0001 2.31 Block1=0/m/16
+            > a con 0002 post /x quiet=26 block1=2/-/16 payload=late
+            < a ack 0002
+            > a con 0003 post /x quiet=26 block1=0/m/16 payload=a*16
+            ? 2 a begins post /x No-Response=26
+            ! admit 2 100
+            < a ack 0003 2.31 Block1=0/m/16
+            > a con 0004 post /x quiet=26 block1=1/-/16 payload=end
+            ? 3 a post /x No-Response=26 "aaaaaaaaaaaaaaaaend"
+            ! respond 3 2.04
+            < a ack 0004
         "#]],
     );
 }
@@ -399,7 +430,7 @@ fn what_there_is_no_room_for_is_put_off() {
             > c con 0001 post /x
             ? 3 c post /x
             > c non 0002 post /x
-            < c non 192c 5.03 Max-Age=5
+            < c non 528c 5.03 Max-Age=5
             ! held
               Held { peers: 2, requests: 2, exchanges: 2, observations: 0, bodies_bytes: 0, snapshots_bytes: 0 }
             ! respond 3 2.04
@@ -435,7 +466,7 @@ fn one_message_waits_for_its_acknowledgement_at_a_time() {
          ! respond 2 2.04
          ! respond 1 2.04
          ! respond 3 2.04
-         > a ack 5b1d
+         > a ack 99ec
          + 1s",
         &expect![[r#"
             > a con 0001 t=01 post /x
@@ -449,12 +480,12 @@ fn one_message_waits_for_its_acknowledgement_at_a_time() {
               1.0 s < a ack 0002
               1.0 s < b ack 0001
             ! respond 2 2.04
-            < a con 5b1d 2.04 t=02
+            < a con 99ec 2.04 t=02
             ! respond 1 2.04
             ! respond 3 2.04
-            < b con e877 2.04 t=03
-            > a ack 5b1d
-            < a con 5b1e 2.04 t=01
+            < b con 6541 2.04 t=03
+            > a ack 99ec
+            < a con 99ed 2.04 t=01
             + 1s
         "#]],
     );

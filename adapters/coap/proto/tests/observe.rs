@@ -36,20 +36,20 @@ fn who_registers_is_told_so_and_then_of_what_comes() {
             ! observe 1 2.05 payload=18.5
             < a ack 0001 2.05 t=4a Observe=9437184 "18.5"
             ! notify 1 2.05 payload=19.2
-            < a non 5b1d 2.05 t=4a Observe=9437185 "19.2"
+            < a non 99ec 2.05 t=4a Observe=9437185 "19.2"
             ! notify 1 2.05 payload=19.7
-            < a non 5b1e 2.05 t=4a Observe=9437186 "19.7"
+            < a non 99ed 2.05 t=4a Observe=9437186 "19.7"
             + 1s
             ! notify 1 2.05 payload=20.0
-            < a non 5b1f 2.05 t=4a Observe=9453568 "20.0"
+            < a non 99ee 2.05 t=4a Observe=9453568 "20.0"
             > b con 0001 t=4a get /temperature observe=0
             ? 2 b get /temperature Observe=0
             ! observe 2 2.05
             < b ack 0001 2.05 t=4a Observe=9453568
             ! notify 1 2.05 payload=20.1
-            < a non 5b20 2.05 t=4a Observe=9453569 "20.1"
+            < a non 99ef 2.05 t=4a Observe=9453569 "20.1"
             ! notify 2 2.05 payload=20.1
-            < b non e877 2.05 t=4a Observe=9453569 "20.1"
+            < b non 6541 2.05 t=4a Observe=9453569 "20.1"
             ! held
               Held { peers: 2, requests: 0, exchanges: 2, observations: 2, bodies_bytes: 0, snapshots_bytes: 0 }
         "#]],
@@ -99,7 +99,7 @@ fn an_observation_ends_with_a_get_of_its_own_token_and_no_other() {
             ! notify 1 2.05 payload=late
               no
             ! notify 2 2.05 payload=on
-            < a non 5b1d 2.05 t=02 Observe=9437185 "on"
+            < a non 99ec 2.05 t=02 Observe=9437185 "on"
             ! held
               Held { peers: 2, requests: 0, exchanges: 5, observations: 1, bodies_bytes: 0, snapshots_bytes: 0 }
         "#]],
@@ -139,7 +139,7 @@ fn who_registers_again_with_the_same_token_has_one_observation() {
             ! notify 1 2.05 payload=old
               no
             ! notify 2 2.05 payload=new
-            < a non 5b1d 2.05 t=01 Observe=9437186 "new"
+            < a non 99ec 2.05 t=01 Observe=9437186 "new"
             > a con 0003 t=01 get /x observe=0
             ? 3 a get /x Observe=0
             ! respond 3 4.03
@@ -170,12 +170,12 @@ fn a_reset_of_any_notification_ends_the_observation_of_that_one() {
          ! notify 1 2.05 payload=one
          ! notify 2 2.05 payload=two
          ! notify 1 2.05 payload=one
-         > b rst 5b1d
-         > a rst 5b1d
+         > b rst 99ec
+         > a rst 99ec
          ! notify 1 2.05 payload=late
          + 61s
          ! notify 2 2.05 payload=two
-         > a rst 5b20
+         > a rst 99ef
          ! notify 2 2.05 payload=late
          + 100s
          ! held",
@@ -189,21 +189,21 @@ fn a_reset_of_any_notification_ends_the_observation_of_that_one() {
             ! observe 2 2.05
             < a ack 0002 2.05 t=02 Observe=9437184
             ! notify 1 2.05 payload=one
-            < a non 5b1d 2.05 t=01 Observe=9437185 "one"
+            < a non 99ec 2.05 t=01 Observe=9437185 "one"
             ! notify 2 2.05 payload=two
-            < a non 5b1e 2.05 t=02 Observe=9437185 "two"
+            < a non 99ed 2.05 t=02 Observe=9437185 "two"
             ! notify 1 2.05 payload=one
-            < a non 5b1f 2.05 t=01 Observe=9437186 "one"
-            > b rst 5b1d
-            > a rst 5b1d
+            < a non 99ee 2.05 t=01 Observe=9437186 "one"
+            > b rst 99ec
+            > a rst 99ec
             ? ended 1 Reset
             ! notify 1 2.05 payload=late
               no
             + 61s
               60.0 s ? refresh 2
             ! notify 2 2.05 payload=two
-            < a con 5b20 2.05 t=02 Observe=10436608 "two"
-            > a rst 5b20
+            < a con 99ef 2.05 t=02 Observe=10436608 "two"
+            > a rst 99ef
             ? ended 2 Reset
             ! notify 2 2.05 payload=late
               no
@@ -225,16 +225,16 @@ fn one_is_in_flight_and_only_the_newest_waits() {
          ! notify 1 2.05 payload=1
          ! notify 1 2.05 payload=2
          ! notify 1 2.05 payload=3
-         > a ack 5b1d
+         > a ack 99ec
          ! notify 1 2.05 payload=4
          + 61s
          ! notify 1 2.05 payload=5
          + 1s
          ! notify 1 2.05 payload=6
          + 3s
-         > a ack 5b20
+         > a ack 99ef
          + 10s
-         > a ack 5b21
+         > a ack 99f0
          + 100s
          ! counts",
         &expect![[r#"
@@ -245,25 +245,25 @@ fn one_is_in_flight_and_only_the_newest_waits() {
             + 61s
               60.0 s ? refresh 1
             ! notify 1 2.05 payload=1
-            < a con 5b1d 2.05 t=01 Observe=10436608 "1"
+            < a con 99ec 2.05 t=01 Observe=10436608 "1"
             ! notify 1 2.05 payload=2
             ! notify 1 2.05 payload=3
-            > a ack 5b1d
-            < a non 5b1e 2.05 t=01 Observe=10436609 "3"
+            > a ack 99ec
+            < a non 99ed 2.05 t=01 Observe=10436609 "3"
             ! notify 1 2.05 payload=4
-            < a non 5b1f 2.05 t=01 Observe=10436610 "4"
+            < a non 99ee 2.05 t=01 Observe=10436610 "4"
             + 61s
               121.0 s ? refresh 1
             ! notify 1 2.05 payload=5
-            < a con 5b20 2.05 t=01 Observe=11436032 "5"
+            < a con 99ef 2.05 t=01 Observe=11436032 "5"
             + 1s
             ! notify 1 2.05 payload=6
             + 3s
-              124.4 s < a con 5b21 2.05 t=01 Observe=11475451 "6"
-            > a ack 5b20
+              124.8 s < a con 99f0 2.05 t=01 Observe=11482351 "6"
+            > a ack 99ef
             + 10s
-              129.2 s < a con 5b21 2.05 t=01 Observe=11475451 "6"
-            > a ack 5b21
+              130.5 s < a con 99f0 2.05 t=01 Observe=11482351 "6"
+            > a ack 99f0
             + 100s
               196.0 s ? refresh 1
             ! counts
@@ -289,9 +289,9 @@ fn of_many_that_nobody_acknowledges_one_is_to_be_and_a_few_follow_it() {
          ! notify 1 2.05 payload=6
          ! notify 2 2.05 payload=7
          ! notify 2 2.05 payload=8
-         > a ack 5b1f
+         > a ack 99ee
          ! notify 1 2.05 payload=9
-         > a ack 5b23
+         > a ack 99f2
          ! notify 2 2.05 payload=10
          ! held",
         &expect![[r#"
@@ -304,26 +304,26 @@ fn of_many_that_nobody_acknowledges_one_is_to_be_and_a_few_follow_it() {
             ! observe 2 2.05
             < a ack 0002 2.05 t=02 Observe=9437184
             ! notify 1 2.05 payload=1
-            < a non 5b1d 2.05 t=01 Observe=9437185 "1"
+            < a non 99ec 2.05 t=01 Observe=9437185 "1"
             ! notify 2 2.05 payload=2
-            < a non 5b1e 2.05 t=02 Observe=9437185 "2"
+            < a non 99ed 2.05 t=02 Observe=9437185 "2"
             ! notify 1 2.05 payload=3
-            < a con 5b1f 2.05 t=01 Observe=9437186 "3"
+            < a con 99ee 2.05 t=01 Observe=9437186 "3"
             ! notify 1 2.05 payload=4
-            < a non 5b20 2.05 t=01 Observe=9437187 "4"
+            < a non 99ef 2.05 t=01 Observe=9437187 "4"
             ! notify 2 2.05 payload=5
-            < a non 5b21 2.05 t=02 Observe=9437186 "5"
+            < a non 99f0 2.05 t=02 Observe=9437186 "5"
             ! notify 1 2.05 payload=6
             ! notify 2 2.05 payload=7
             ! notify 2 2.05 payload=8
-            > a ack 5b1f
-            < a non 5b22 2.05 t=01 Observe=9437188 "6"
-            < a con 5b23 2.05 t=02 Observe=9437187 "8"
+            > a ack 99ee
+            < a non 99f1 2.05 t=01 Observe=9437188 "6"
+            < a con 99f2 2.05 t=02 Observe=9437187 "8"
             ! notify 1 2.05 payload=9
-            < a non 5b24 2.05 t=01 Observe=9437189 "9"
-            > a ack 5b23
+            < a non 99f3 2.05 t=01 Observe=9437189 "9"
+            > a ack 99f2
             ! notify 2 2.05 payload=10
-            < a non 5b25 2.05 t=02 Observe=9437188 "10"
+            < a non 99f4 2.05 t=02 Observe=9437188 "10"
             ! held
               Held { peers: 1, requests: 0, exchanges: 2, observations: 2, bodies_bytes: 0, snapshots_bytes: 0 }
         "#]],
@@ -346,8 +346,8 @@ fn twelve_hours_find_out_who_is_still_there() {
          ! notify 2 2.05 payload=twelve
          ! notify 3 2.05 payload=twelve
          + 1s
-         > a ack 5b1d
-         > b rst e877
+         > a ack 99ec
+         > b rst 6541
          ! notify 1 2.05 payload=then
          + 100s
          ! notify 3 2.05 payload=gone
@@ -370,23 +370,23 @@ fn twelve_hours_find_out_who_is_still_there() {
               43200.0 s ? refresh 2
               43200.0 s ? refresh 3
             ! notify 1 2.05 payload=twelve
-            < a con 5b1d 2.05 t=01 Observe=12582912 "twelve"
+            < a con 99ec 2.05 t=01 Observe=12582912 "twelve"
             ! notify 2 2.05 payload=twelve
-            < b con e877 2.05 t=01 Observe=12582912 "twelve"
+            < b con 6541 2.05 t=01 Observe=12582912 "twelve"
             ! notify 3 2.05 payload=twelve
-            < c con 192c 2.05 t=01 Observe=12582912 "twelve"
+            < c con 528c 2.05 t=01 Observe=12582912 "twelve"
             + 1s
-            > a ack 5b1d
-            > b rst e877
+            > a ack 99ec
+            > b rst 6541
             ? ended 2 Reset
             ! notify 1 2.05 payload=then
-            < a non 5b1e 2.05 t=01 Observe=12599296 "then"
+            < a non 99ed 2.05 t=01 Observe=12599296 "then"
             + 100s
-              43202.2 s < c con 192c 2.05 t=01 Observe=12582912 "twelve"
-              43206.5 s < c con 192c 2.05 t=01 Observe=12582912 "twelve"
-              43215.3 s < c con 192c 2.05 t=01 Observe=12582912 "twelve"
-              43232.7 s < c con 192c 2.05 t=01 Observe=12582912 "twelve"
-              43267.6 s ? ended 3 Unanswered
+              43202.4 s < c con 528c 2.05 t=01 Observe=12582912 "twelve"
+              43207.2 s < c con 528c 2.05 t=01 Observe=12582912 "twelve"
+              43216.8 s < c con 528c 2.05 t=01 Observe=12582912 "twelve"
+              43236.1 s < c con 528c 2.05 t=01 Observe=12582912 "twelve"
+              43274.6 s ? ended 3 Unanswered
             ! notify 3 2.05 payload=gone
               no
             ! held
@@ -407,12 +407,12 @@ fn twenty_four_hours_take_two_acknowledgements_whatever_else_is_said() {
          + 6h
          ! notify 1 2.05 payload=twelve
          + 1s
-         > a ack 5b1e
+         > a ack 99ed
          + 11h
          ! notify 1 2.05 payload=day
          + 1h
          ! notify 1 2.05 payload=day
-         > a ack 5b20
+         > a ack 99ef
          + 11h
          ! held
          + 1h",
@@ -423,21 +423,21 @@ fn twenty_four_hours_take_two_acknowledgements_whatever_else_is_said() {
             < a ack 0001 2.05 t=01 Observe=9437184
             + 6h
             ! notify 1 2.05 payload=six
-            < a non 5b1d 2.05 t=01 Observe=11010048 "six"
+            < a non 99ec 2.05 t=01 Observe=11010048 "six"
             + 6h
               43200.0 s ? refresh 1
             ! notify 1 2.05 payload=twelve
-            < a con 5b1e 2.05 t=01 Observe=12582912 "twelve"
+            < a con 99ed 2.05 t=01 Observe=12582912 "twelve"
             + 1s
-            > a ack 5b1e
+            > a ack 99ed
             + 11h
             ! notify 1 2.05 payload=day
-            < a non 5b1f 2.05 t=01 Observe=7094272 "day"
+            < a non 99ee 2.05 t=01 Observe=7094272 "day"
             + 1h
               86401.0 s ? refresh 1
             ! notify 1 2.05 payload=day
-            < a con 5b20 2.05 t=01 Observe=15745024 "day"
-            > a ack 5b20
+            < a con 99ef 2.05 t=01 Observe=15745024 "day"
+            > a ack 99ef
             + 11h
             ! held
               Held { peers: 1, requests: 0, exchanges: 0, observations: 1, bodies_bytes: 0, snapshots_bytes: 0 }
@@ -458,7 +458,7 @@ fn a_last_word_ends_it_and_is_sent_until_it_is_heard() {
          ! notify 1 4.03 payload=withdrawn
          ! notify 1 2.05 payload=late
          + 3s
-         > a ack 5b1e
+         > a ack 99ed
          + 300s
          ! held",
         &expect![[r#"
@@ -467,14 +467,14 @@ fn a_last_word_ends_it_and_is_sent_until_it_is_heard() {
             ! observe 1 2.05
             < a ack 0001 2.05 t=01 Observe=9437184
             ! notify 1 2.05 payload=x
-            < a non 5b1d 2.05 t=01 Observe=9437185 "x"
+            < a non 99ec 2.05 t=01 Observe=9437185 "x"
             ! notify 1 4.03 payload=withdrawn
-            < a con 5b1e 4.03 t=01 "withdrawn"
+            < a con 99ed 4.03 t=01 "withdrawn"
             ! notify 1 2.05 payload=late
               no
             + 3s
-              2.8 s < a con 5b1e 4.03 t=01 "withdrawn"
-            > a ack 5b1e
+              2.3 s < a con 99ed 4.03 t=01 "withdrawn"
+            > a ack 99ed
             + 300s
             ! held
               Held { peers: 0, requests: 0, exchanges: 0, observations: 0, bodies_bytes: 0, snapshots_bytes: 0 }
@@ -503,9 +503,9 @@ fn a_server_that_goes_away_says_so_once_and_at_once() {
             + 60s
               60.0 s ? refresh 1
             ! notify 1 2.05 payload=x
-            < a con 5b1d 2.05 t=01 Observe=10420224 "x"
+            < a con 99ec 2.05 t=01 Observe=10420224 "x"
             ! dismiss 1 5.03 age=1
-            < a non 5b1e 5.03 t=01 Max-Age=1
+            < a non 99ed 5.03 t=01 Max-Age=1
             ! dismiss 1 5.03 age=1
               no
             + 10s
@@ -618,7 +618,7 @@ fn where_many_observe_that_have_shown_nothing_the_next_has_to() {
             ! observe 5 2.05
             < b ack 0002 2.05 t=02 Observe=9437184
             ! notify 3 2.05 payload=x
-            < b non fd7f 2.05 t=02 Observe=9437185 "x"
+            < b non 6543 2.05 t=02 Observe=9437185 "x"
             ! held
               Held { peers: 2, requests: 0, exchanges: 3, observations: 2, bodies_bytes: 0, snapshots_bytes: 0 }
         "#]],
@@ -632,7 +632,7 @@ fn who_shows_where_it_is_or_goes_makes_room_for_others_that_have_not() {
         "> a con 0001 t=01 get /a/path/that/pays/for/it observe=0
          ! observe 1 2.05
          ! notify 1 2.05 payload=x
-         > a ack 5b1d
+         > a ack 99ec
          > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
          ! observe 2 2.05
          ! forget b
@@ -650,8 +650,8 @@ fn who_shows_where_it_is_or_goes_makes_room_for_others_that_have_not() {
             ! observe 1 2.05
             < a ack 0001 2.05 t=01 Observe=9437184
             ! notify 1 2.05 payload=x
-            < a con 5b1d 2.05 t=01 Observe=9437185 "x"
-            > a ack 5b1d
+            < a con 99ec 2.05 t=01 Observe=9437185 "x"
+            > a ack 99ec
             > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
             ? 2 b get /a/path/that/pays/for/it Observe=0
             ! observe 2 2.05
@@ -688,7 +688,7 @@ fn who_has_shown_nothing_has_to_acknowledge_the_first_notification() {
          ! observe 1 2.05
          ! notify 1 2.05 payload=first
          ! notify 1 2.05 payload=second
-         > a ack 5b1d
+         > a ack 99ec
          ! notify 1 2.05 payload=third
          > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
          ! observe 2 2.05
@@ -702,24 +702,24 @@ fn who_has_shown_nothing_has_to_acknowledge_the_first_notification() {
             ! observe 1 2.05
             < a ack 0001 2.05 t=01 Observe=9437184
             ! notify 1 2.05 payload=first
-            < a con 5b1d 2.05 t=01 Observe=9437185 "first"
+            < a con 99ec 2.05 t=01 Observe=9437185 "first"
             ! notify 1 2.05 payload=second
-            > a ack 5b1d
-            < a non 5b1e 2.05 t=01 Observe=9437186 "second"
+            > a ack 99ec
+            < a non 99ed 2.05 t=01 Observe=9437186 "second"
             ! notify 1 2.05 payload=third
-            < a non 5b1f 2.05 t=01 Observe=9437187 "third"
+            < a non 99ee 2.05 t=01 Observe=9437187 "third"
             > b con 0001 t=01 get /a/path/that/pays/for/it observe=0
             ? 2 b get /a/path/that/pays/for/it Observe=0
             ! observe 2 2.05
             < b ack 0001 2.05 t=01 Observe=9437184
             ! notify 2 2.05 payload=first
-            < b con 192c 2.05 t=01 Observe=9437185 "first"
+            < b con 6541 2.05 t=01 Observe=9437185 "first"
             + 100s
-              2.6 s < b con 192c 2.05 t=01 Observe=9437185 "first"
-              7.9 s < b con 192c 2.05 t=01 Observe=9437185 "first"
-              18.5 s < b con 192c 2.05 t=01 Observe=9437185 "first"
-              39.7 s < b con 192c 2.05 t=01 Observe=9437185 "first"
-              82.1 s ? ended 2 Unanswered
+              2.8 s < b con 6541 2.05 t=01 Observe=9437185 "first"
+              8.5 s < b con 6541 2.05 t=01 Observe=9437185 "first"
+              19.8 s < b con 6541 2.05 t=01 Observe=9437185 "first"
+              42.4 s < b con 6541 2.05 t=01 Observe=9437185 "first"
+              87.6 s ? ended 2 Unanswered
             ! notify 2 2.05 payload=second
               no
             ! counts
@@ -736,11 +736,11 @@ fn who_may_not_be_sent_it_again_is_pinged_and_then_may() {
          ! observe 1 2.05
          ! notify 1 2.05 payload=x*50
          + 3s
-         > a rst 5b1f
+         > a rst 99ee
          + 1s
-         > a rst 5b1e
+         > a rst 99ed
          + 1s
-         > a ack 5b1d
+         > a ack 99ec
          ! notify 1 2.05 payload=y*500
          ! counts",
         &expect![[r#"
@@ -749,17 +749,17 @@ fn who_may_not_be_sent_it_again_is_pinged_and_then_may() {
             ! observe 1 2.05
             < a ack 0001 2.05 t=01 Observe=9437184
             ! notify 1 2.05 payload=x*50
-            < a con 5b1d 2.05 t=01 Observe=9437185 "xxxx".. 50 bytes
+            < a con 99ec 2.05 t=01 Observe=9437185 "xxxx".. 50 bytes
             + 3s
-              2.8 s < a ping 5b1e
-            > a rst 5b1f
+              2.3 s < a ping 99ed
+            > a rst 99ee
             + 1s
-            > a rst 5b1e
-            < a con 5b1d 2.05 t=01 Observe=9437185 "xxxx".. 50 bytes
+            > a rst 99ed
+            < a con 99ec 2.05 t=01 Observe=9437185 "xxxx".. 50 bytes
             + 1s
-            > a ack 5b1d
+            > a ack 99ec
             ! notify 1 2.05 payload=y*500
-            < a non 5b1f 2.05 t=01 Observe=9519104 "yyyy".. 500 bytes
+            < a non 99ee 2.05 t=01 Observe=9519104 "yyyy".. 500 bytes
             ! counts
               Counts { malformed: 0, copies: 0, overload: 0, limited: 0, retransmits: 1, unanswered: 0, overtaken: 0, unproven: 1, evicted: 0 }
         "#]],

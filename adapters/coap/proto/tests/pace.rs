@@ -54,6 +54,10 @@ struct Run {
     back: BTreeMap<(Instant, u64), MessageId>,
     /// With which number the newest was told, and when.
     newest: (u32, Instant),
+    /// The id of what was sent last, which may be sent again.
+    last: Option<MessageId>,
+    /// When an id was used last.
+    ids: BTreeMap<MessageId, Instant>,
     outcome: Outcome,
 }
 
@@ -87,6 +91,11 @@ impl Run {
         if *carried == Carried::Confirmable {
             self.outcome.confirmable += 1;
         }
+        //= RFC7252 4.4
+        if *carried != Carried::Piggybacked && self.last.replace(*id) != Some(*id) {
+            let before = self.ids.insert(*id, now);
+            assert!(before.is_none_or(|before| now - before >= Limits::default().exchange_lifetime), "{id:?} again");
+        }
         if now - self.begun >= self.network.until {
             self.outcome.to_nobody += 1;
         } else if !self.is_lost() {
@@ -109,7 +118,8 @@ fn told(limits: Limits, network: Network, every: Duration, messages: u32) -> Out
     let begun = any_instant();
     let server = Endpoint::new(limits, *b"a seed of tests!", Duration::from_secs(1_000_000), begun);
     let outcome = Outcome::default();
-    let mut run = Run { network, begun, server, datagrams: 0, back: BTreeMap::new(), newest: (0, begun), outcome };
+    let (back, newest, ids) = (BTreeMap::new(), (0, begun), BTreeMap::new());
+    let mut run = Run { network, begun, server, datagrams: 0, back, newest, last: None, ids, outcome };
     run.server.handle_datagram(1, &register(), begun);
     let Some(Output::Request { ticket, .. }) = run.server.poll_output() else { unreachable!("it is asked") };
     let zero = Response { payload: Bytes::from_static(&[0; 4]), ..Response::of(Code::CONTENT) };
@@ -172,6 +182,16 @@ fn who_is_told_faster_than_it_acknowledges_has_the_newest_in_the_end() {
     let outcome = told(Limits::default(), near(1_000), Duration::from_millis(1), 20_000);
     assert_eq!((outcome.ended, outcome.newest), (None, Some(20_000)));
     assert!(outcome.told.len() < 5_000, "{}", outcome.told.len());
+}
+
+/// More than there are ids that the observer would not take for copies.
+//= RFC7252 4.4
+#[test]
+fn who_is_told_more_than_there_are_ids_for_has_the_newest_in_the_end() {
+    let outcome = told(Limits::default(), near(20), Duration::from_millis(1), 400_000);
+    assert_eq!((outcome.ended, outcome.newest), (None, Some(400_000)));
+    // Two turns of them and the first, but for a part.
+    assert!((2 * 60_000..=2 * 65_536 + 1).contains(&outcome.told.len()), "{}", outcome.told.len());
 }
 
 /// However much there is to be told, so much is sent to nobody.

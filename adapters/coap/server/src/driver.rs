@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidegate_bridge::{BoxFuture, DeparturePace, Subscription, SubscriptionEnd, SubscriptionEvent};
+use tidegate_bridge::{BoxFuture, Delivery, DeparturePace, Subscription, SubscriptionEnd, SubscriptionEvent};
 use tidegate_coap_proto::{
     Attribute, Code, ContentFormat, Endpoint, Link, Observe, Observer, OptionNumber, Options, Output, Request,
     Response, Ticket, links, prefix_of,
@@ -18,7 +18,7 @@ use crate::CoapFace;
 use crate::answer;
 use crate::dtls::{self, Sessions};
 use crate::line::{Line, Peer, Received};
-use crate::observers::Observers;
+use crate::observers::{Observed, Observers};
 use crate::request;
 
 /// Bursts that are taken before anything else is looked at.
@@ -32,7 +32,7 @@ const LAST_REQUEST_MAX: Duration = Duration::from_secs(3);
 enum Done {
     Answer(Ticket<Peer>, Response),
     Admitted(Ticket<Peer>, Result<usize, Refusal>),
-    Observed(Ticket<Peer>, Response, Box<Subscription>),
+    Observed(Ticket<Peer>, Observed, Box<Subscription>),
 }
 
 /// What happens.
@@ -143,6 +143,9 @@ impl Driver {
         }
         self.act();
         self.face.metrics.add(&mut self.counted, self.endpoint.counts(), Default::default());
+        if let Some(sessions) = &self.sessions {
+            self.face.session_metrics.add(&mut self.counted_sessions, sessions.counts(), Default::default());
+        }
     }
 
     fn count(&mut self) {
@@ -224,8 +227,8 @@ impl Driver {
                 Output::Request { ticket, request } => self.handle_request(ticket, request),
                 Output::Begin { ticket, request } => self.begin(ticket, request),
                 Output::Refresh(observer) => {
-                    if let Some(holds) = self.observers.holds(&observer) {
-                        self.endpoint.notify(&observer, holds, now());
+                    if let Some(Observed { last, accept }) = self.observers.get_mut(&observer).cloned() {
+                        self.notify(&observer, last.as_deref(), accept);
                     }
                 }
                 Output::Ended(observer, _) => self.observers.remove(&observer),
@@ -239,12 +242,13 @@ impl Driver {
         let options = &request.options;
         match request.method {
             Code::GET if request::asks_for_resources(options) => {
-                self.endpoint.respond(ticket, resources(options), now());
+                let found = answer::acceptable(options.accept(), resources(options));
+                self.endpoint.respond(ticket, found, now());
             }
             Code::GET if options.observe() == Some(Observe::Register) && self.leaving.is_none() => {
                 self.start(Box::pin(async move {
                     match face.observe(&request.options, known.as_ref()).await {
-                        Ok((response, subscription)) => Done::Observed(ticket, response, Box::new(subscription)),
+                        Ok((observed, subscription)) => Done::Observed(ticket, observed, Box::new(subscription)),
                         Err(refusal) => Done::Answer(ticket, answer::refused(&refusal)),
                     }
                 }));
@@ -253,7 +257,7 @@ impl Driver {
                 let answered = face.last(&request.options, known.as_ref()).await;
                 Done::Answer(ticket, answered.unwrap_or_else(|refusal| answer::refused(&refusal)))
             })),
-            Code::POST | Code::PUT => self.start(Box::pin(async move {
+            Code::POST | Code::PUT if !request::asks_for_resources(options) => self.start(Box::pin(async move {
                 let published = face.publish(&request, known.as_ref()).await;
                 let answer = published.map(|()| Response::of(Code::CHANGED));
                 Done::Answer(ticket, answer.unwrap_or_else(|refusal| answer::refused(&refusal)))
@@ -272,7 +276,8 @@ impl Driver {
 
     /// Decides on a body of which the first block is here.
     fn begin(&mut self, ticket: Ticket<Peer>, request: Request) {
-        if !matches!(request.method, Code::POST | Code::PUT) {
+        let publishes = matches!(request.method, Code::POST | Code::PUT);
+        if !publishes || request::asks_for_resources(&request.options) {
             return self.handle_request(ticket, request);
         }
         let (face, known) = (Arc::clone(&self.face), self.known(&ticket));
@@ -304,41 +309,64 @@ impl Driver {
             Done::Admitted(ticket, Err(refusal)) => {
                 self.endpoint.respond(ticket, answer::refused(&refusal), now());
             }
-            Done::Observed(ticket, response, subscription) => {
+            Done::Observed(ticket, mut observed, subscription) => {
+                let renewed = self.endpoint.renewed(&ticket);
+                let before = renewed.and_then(|renewed| self.observers.get_mut(&renewed)?.last.clone());
+                observed.last = observed.last.into_iter().chain(before).max_by_key(|last| last.message.received_at);
+                let content = answer::content(observed.last.as_deref(), self.face.bridge.now());
+                let response = answer::acceptable(observed.accept, content);
                 // Where it does not come about, the subscription goes too.
-                if let Some(observer) = self.endpoint.observe(ticket, response.clone(), now()) {
-                    self.observers.add(observer, *subscription, response);
+                if let Some(observer) = self.endpoint.observe(ticket, response, now()) {
+                    self.observers.add(observer, *subscription, observed);
                 }
             }
         }
     }
 
     fn hear(&mut self, observer: &Observer<Peer>, told: SubscriptionEvent) {
-        let holds = match told {
-            SubscriptionEvent::Delivery(delivery) => answer::content(&delivery),
-            // CoAP has no word for it: what holds is told when it is known again.
-            SubscriptionEvent::Gap => return,
-            SubscriptionEvent::Ended(end) => {
-                let refusal = match end {
-                    SubscriptionEnd::Revoked => Refusal::Revoked,
-                    SubscriptionEnd::Overrun => Refusal::RateLimited { retry_after: Duration::from_secs(1) },
-                };
-                self.end(observer, &refusal);
-                return;
+        match told {
+            SubscriptionEvent::Delivery(delivery) => {
+                let Some(observed) = self.observers.get_mut(observer) else { return };
+                // It was told that already, when it registered.
+                if observed.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &delivery)) {
+                    return;
+                }
+                observed.last = Some(Arc::clone(&delivery));
+                let accept = observed.accept;
+                self.notify(observer, Some(&delivery), accept);
             }
-        };
-        if self.observers.set(observer, holds.clone()) {
-            self.endpoint.notify(observer, holds, now());
-            self.act();
+            // CoAP has no word for it: what holds is told when it is known again.
+            SubscriptionEvent::Gap => {}
+            SubscriptionEvent::Ended(end) => self.end(
+                observer,
+                match end {
+                    SubscriptionEnd::Revoked => answer::refused(&Refusal::Revoked),
+                    SubscriptionEnd::Overrun => {
+                        answer::refused(&Refusal::RateLimited { retry_after: Duration::from_secs(1) })
+                    }
+                },
+            ),
+        }
+        self.act();
+    }
+
+    /// Tells an observer what holds, or that it is not to its liking, which is the last that it is told.
+    //= RFC7641 4.2
+    fn notify(&mut self, observer: &Observer<Peer>, last: Option<&Delivery>, accept: Option<ContentFormat>) {
+        let content = answer::content(last, self.face.bridge.now());
+        let told = answer::acceptable(accept, content);
+        if told.code.is_success() {
+            self.endpoint.notify(observer, told, now());
+        } else {
+            self.end(observer, told);
         }
     }
 
     /// Tells an observer that nothing more comes.
     //= RFC7641 4.2
-    fn end(&mut self, observer: &Observer<Peer>, refusal: &Refusal) {
-        self.endpoint.notify(observer, answer::refused(refusal), now());
+    fn end(&mut self, observer: &Observer<Peer>, last_word: Response) {
+        self.endpoint.notify(observer, last_word, now());
         self.observers.remove(observer);
-        self.act();
     }
 
     /// Tells one more observer that the process ends; whether there is more to be done.
@@ -360,42 +388,28 @@ impl Driver {
 
 impl CoapFace {
     /// Subscribes, and finds what holds.
-    async fn observe(&self, options: &Options, known: Option<&Principal>) -> Result<(Response, Subscription), Refusal> {
+    async fn observe(&self, options: &Options, known: Option<&Principal>) -> Result<(Observed, Subscription), Refusal> {
         let filter = request::filter(options, &self.topic)?;
         let principal = self.authenticate(options, known).await?;
         let subscription = self.bridge.subscribe(&principal, filter.clone(), Protocol::Coap).await?;
-        let kept = self.bridge.retained(&principal, filter)?.pop();
-        Ok((kept.map_or_else(|| Response::of(Code::CONTENT), |kept| answer::content(&kept)), subscription))
+        let last = self.bridge.retained(&principal, filter)?.pop();
+        Ok((Observed { last, accept: options.accept() }, subscription))
     }
 
     /// The message that is kept of a topic; nothing is nothing.
     async fn last(&self, options: &Options, known: Option<&Principal>) -> Result<Response, Refusal> {
         let filter = request::filter(options, &self.topic)?;
         let principal = self.authenticate(options, known).await?;
-        let kept = self.bridge.retained(&principal, filter)?.pop();
-        let response = kept.map_or_else(|| Response::of(Code::CONTENT), |kept| answer::content(&kept));
-        //= RFC7252 5.10.4
-        let is_acceptable = match (options.accept(), response.options.content_format()) {
-            (Some(wanted), Some(found)) => wanted == found,
-            (Some(_), None) | (None, _) => true,
-        };
-        Ok(if is_acceptable { response } else { Response::refusal(Code::NOT_ACCEPTABLE, "it is of another format") })
+        let last = self.bridge.retained(&principal, filter)?.pop();
+        Ok(answer::acceptable(options.accept(), answer::content(last.as_deref(), self.bridge.now())))
     }
 }
 
-/// What can be asked for here.
+/// What can be asked for here: below this there is what each device has a right to, and no more is said of it to strangers.
 //= RFC7252 7.2
 fn resources(asked: &Options) -> Response {
-    let formats = [ContentFormat::SENML_JSON, ContentFormat::SENML_CBOR, ContentFormat::JSON, ContentFormat::CBOR];
-    let formats = formats.iter().map(|format| u32::from(format.0)).collect();
-    let channels = Link {
-        path: "/channels".to_owned(),
-        attributes: vec![
-            ("rt", Attribute::Text("tidegate.channels".to_owned())),
-            ("ct", Attribute::Numbers(formats)),
-            ("obs", Attribute::Flag),
-        ],
-    };
+    let kind = ("rt", Attribute::Text("tidegate.channels".to_owned()));
+    let channels = Link { path: "/channels".to_owned(), attributes: vec![kind] };
     let options = Options::NONE.with_uint(OptionNumber::CONTENT_FORMAT, ContentFormat::LINK_FORMAT.0.into());
     Response { code: Code::CONTENT, options, payload: links(&[channels], asked).into() }
 }

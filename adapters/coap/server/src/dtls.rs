@@ -81,11 +81,11 @@ impl Default for DtlsLimits {
     fn default() -> Self {
         Self {
             sessions_max: 50_000,
-            half_open_max: 10_000,
+            half_open_max: 20_000,
             handshakes_per_second_max: NonZeroU32::new(1_000).expect("it is not 0"),
             // A day is the longest that a session with an observation is silent.
             idle_max: Duration::from_hours(25),
-            // A tag of 8 bytes is guessed in one of 2^44 sessions then.
+            // A tag of 8 bytes is guessed in one of 2^44 sessions then: so many records may be tried in each.
             unopened_max: 1 << 20,
         }
     }
@@ -449,7 +449,9 @@ impl Sessions {
             return;
         }
         let Some(session) = session_of(&mut self.slots, &address) else { return };
-        session.unopened += 1;
+        // Each of its records is a guess.
+        session.unopened =
+            session.unopened.saturating_add(u32::try_from(records(datagram).count()).unwrap_or(u32::MAX));
         self.counts.dropped += 1;
         if session.unopened > self.limits.unopened_max {
             self.close(address, now);

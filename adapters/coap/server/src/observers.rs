@@ -1,19 +1,28 @@
 //! The observations of one endpoint, and what comes of their subscriptions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{AbortHandle, BoxStream, SelectAll};
-use tidegate_bridge::{Subscription, SubscriptionEvent};
-use tidegate_coap_proto::{Observer, Response};
+use tidegate_bridge::{Delivery, Subscription, SubscriptionEvent};
+use tidegate_coap_proto::{ContentFormat, Observer};
 
 use crate::line::Peer;
+
+/// What is observed.
+#[derive(Clone)]
+pub(crate) struct Observed {
+    /// What was told last: what holds.
+    pub(crate) last: Option<Arc<Delivery>>,
+    /// The format that the observer takes, where it takes one alone.
+    pub(crate) accept: Option<ContentFormat>,
+}
 
 /// An observation.
 struct Watched {
     observer: Observer<Peer>,
-    /// What was told last: what holds.
-    holds: Response,
+    observed: Observed,
     stop: AbortHandle,
 }
 
@@ -32,10 +41,10 @@ pub(crate) struct Observers {
 
 impl Observers {
     /// One more, which was told this.
-    pub(crate) fn add(&mut self, observer: Observer<Peer>, subscription: Subscription, holds: Response) {
+    pub(crate) fn add(&mut self, observer: Observer<Peer>, subscription: Subscription, observed: Observed) {
         let (told, stop) = subscription.named(observer.clone());
         self.events.push(told);
-        self.watched.entry(*observer.peer()).or_default().push(Watched { observer, holds, stop });
+        self.watched.entry(*observer.peer()).or_default().push(Watched { observer, observed, stop });
     }
 
     pub(crate) fn remove(&mut self, observer: &Observer<Peer>) {
@@ -58,17 +67,10 @@ impl Observers {
         own.first().map(|watched| watched.observer.clone())
     }
 
-    /// What was told last.
-    pub(crate) fn holds(&self, observer: &Observer<Peer>) -> Option<Response> {
-        let own = self.watched.get(observer.peer())?;
-        own.iter().find(|watched| watched.observer == *observer).map(|watched| watched.holds.clone())
-    }
-
-    /// From now on this holds. Whether there is such an observation.
-    pub(crate) fn set(&mut self, observer: &Observer<Peer>, holds: Response) -> bool {
-        let own = self.watched.get_mut(observer.peer()).map(Vec::as_mut_slice).unwrap_or_default();
-        let watched = own.iter_mut().find(|watched| watched.observer == *observer);
-        watched.map(|watched| watched.holds = holds).is_some()
+    /// What one observes, if it still does.
+    pub(crate) fn get_mut(&mut self, observer: &Observer<Peer>) -> Option<&mut Observed> {
+        let own = self.watched.get_mut(observer.peer())?;
+        own.iter_mut().find(|watched| watched.observer == *observer).map(|watched| &mut watched.observed)
     }
 
     /// Waits for what comes next; for ever while there is none. Nothing is lost when the future is dropped.

@@ -18,10 +18,7 @@ pub(crate) fn of_delivery(delivery: &Delivery, filter: &Text, today: Timestamp, 
     let channel = filter.split('/').nth(1)?;
     let suffix = delivery.subtopic.text().map(|text| format!("/{text}")).unwrap_or_default();
     let topic = Text::try_from(format!("channels/{channel}/messages{suffix}").as_str()).ok()?;
-    let expires = message.expires_in.map(|span| {
-        let age = today.saturating_since(message.received_at);
-        now + span.saturating_sub(age)
-    });
+    let expires = message.time_left(today).map(|left| now + left);
     Some(Message {
         topic,
         payload: message.payload.clone(),

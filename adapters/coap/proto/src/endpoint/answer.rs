@@ -67,7 +67,7 @@ impl Peer {
             response.options = response.options.with_uint(OptionNumber::BLOCK1, Block { exponent, ..block }.value());
         }
         let is_get = asked.method == Code::GET;
-        let key = is_get.then(|| scope.key(asked.method, &asked.options));
+        let key = is_get.then(|| scope.shared.key(asked.method, &asked.options));
         let unproven = if is_get { Unproven::Challenge } else { Unproven::Shorten };
         // Whether there are more is for us to say.
         //= RFC7959 2.3
@@ -145,7 +145,9 @@ fn tagged(options: Options, payload: &[u8]) -> Options {
     if options.first(OptionNumber::ETAG).is_some() {
         return options;
     }
-    options.with(OptionNumber::ETAG, &fingerprint(payload).to_be_bytes())
+    let format = options.first(OptionNumber::CONTENT_FORMAT).map(fingerprint);
+    let tag = fingerprint(payload) ^ format.unwrap_or_default();
+    options.with(OptionNumber::ETAG, &tag.to_be_bytes())
 }
 
 /// Without what would be more than may be sent: words for people first, then all but the outcome.

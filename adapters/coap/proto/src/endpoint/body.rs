@@ -9,9 +9,10 @@ use crate::message::{Request, Response};
 use crate::option::{Block, OptionNumber, Options};
 
 use super::answer::{Unproven, Wanted};
+use super::confirm::Of;
 use super::exchange::Stage;
 use super::peer::Peer;
-use super::{Address, Held, Output, Scope, Ticket};
+use super::{Address, Held, Output, Scope, Shared, Ticket};
 
 /// A peer's bodies, by the time they began.
 #[derive(Debug, Default)]
@@ -81,7 +82,7 @@ impl Bodies {
     }
 }
 
-impl<A: Address> Scope<'_, A> {
+impl<A> Shared<A> {
     /// Names what is asked, by whichever block of it: requests that differ only in what no cache looks at are the same, and so
     /// are those that ask for another block of it. Bodies of the same are told apart by their Request-Tag.
     //= RFC7959 2.4, 2.5
@@ -93,7 +94,7 @@ impl<A: Address> Scope<'_, A> {
             of_block || of_message || (!number.is_unsafe() && number.is_no_cache_key())
         };
         let named: Vec<_> = options.iter().filter(|(number, _)| !is_out(*number)).collect();
-        self.shared.secret.sign("key", &(method, named))
+        self.secret.sign("key", &(method, named))
     }
 }
 
@@ -110,14 +111,14 @@ impl Peer {
         }
         let wanted = request.options.block2().filter(|block| block.number > 0 && request.method == Code::GET);
         let Some(block) = wanted else { return Some(request) };
-        let key = scope.key(request.method, &request.options);
+        let key = scope.shared.key(request.method, &request.options);
         let snapshots = self.bodies.as_ref().map_or(&[][..], |bodies| &bodies.snapshots);
         let found = snapshots.iter().find(|snapshot| snapshot.key == key).map(|snapshot| snapshot.response.clone());
         let Some(whole) = found else { return Some(request) };
         let (at, asked) = self.take(serial, scope)?;
         let wanted = Wanted { token: asked.token, block: Some(block), key: None, unproven: Unproven::Challenge };
         let response = self.slice(wanted, whole, scope);
-        self.say(at, &asked, response, scope);
+        self.say(at, &asked, response, Of::Exchange, scope);
         None
     }
 
@@ -136,7 +137,7 @@ impl Peer {
             self.respond(serial, response, scope);
             return None;
         }
-        let key = scope.key(method, &options);
+        let key = scope.shared.key(method, &options);
         let size = options.size1().and_then(|size| usize::try_from(size).ok());
         let options = options.without(|number| number == OptionNumber::BLOCK1);
         if block.number > 0 {
@@ -218,7 +219,7 @@ impl Peer {
         let Some(at) = self.find(serial) else { return false };
         let Stage::Asked(asked) = &mut self.exchanges[at].stage else { return false };
         let Some(first) = asked.first.take() else { return false };
-        let key = scope.key(asked.method, &asked.options);
+        let key = scope.shared.key(asked.method, &asked.options);
         let size = asked.options.size1().and_then(|size| usize::try_from(size).ok());
         let bytes_max = bytes_max.min(limits.body_bytes_max);
         let response = if size.unwrap_or(0).max(first.len()) > bytes_max {

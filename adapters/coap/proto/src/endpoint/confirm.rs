@@ -27,8 +27,21 @@ pub(super) struct Confirmable {
 pub(super) enum Of {
     /// The response to a request, or the last word of an observation.
     Exchange,
+    /// The response to the request that began the observation of this name.
+    Registration(u64),
     /// What an observation of this name has to say when its turn comes.
     Observation(u64),
+}
+
+impl Of {
+    /// The observation that is over when this cannot be brought to the peer, or is not wanted there.
+    //= RFC7641 4.5
+    const fn observation(self) -> Option<u64> {
+        match self {
+            Self::Exchange => None,
+            Self::Registration(serial) | Self::Observation(serial) => Some(serial),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +65,9 @@ impl Confirmable {
 impl Peer {
     /// Sends this as soon as it is its turn.
     pub(super) fn confirm<A: Address>(&mut self, id: MessageId, datagram: Bytes, of: Of, scope: &mut Scope<'_, A>) {
-        let of_exchange = |message: &Confirmable| message.of == Of::Exchange && message.at().is_none();
-        if self.confirmables.iter().filter(|message| of_exchange(message)).count() >= scope.shared.limits.waiting_max
-            && let Some(oldest) = self.confirmables.iter().position(of_exchange)
+        let is_fixed = |message: &Confirmable| !matches!(message.of, Of::Observation(_)) && message.at().is_none();
+        if self.confirmables.iter().filter(|message| is_fixed(message)).count() >= scope.shared.limits.waiting_max
+            && let Some(oldest) = self.confirmables.iter().position(is_fixed)
         {
             self.confirmables.remove(oldest);
             scope.shared.counts.unanswered += 1;
@@ -74,10 +87,17 @@ impl Peer {
     //= RFC7252 4.7
     pub(super) fn pump<A: Address>(&mut self, scope: &mut Scope<'_, A>) {
         let limits = scope.shared.limits;
+        self.held_until = None;
         loop {
             let out = self.confirmables.iter().filter(|message| message.at().is_some()).count();
             let next = self.confirmables.iter().position(|message| message.at().is_none());
             let Some(at) = next.filter(|_| out < limits.in_flight_max.max(1)) else { return };
+            if matches!(self.confirmables[at].of, Of::Observation(_)) {
+                self.held_until = self.id_at(scope);
+                if self.held_until.is_some() {
+                    return;
+                }
+            }
             if let Of::Observation(serial) = self.confirmables[at].of {
                 let Some((id, datagram)) = self.confirmable_notification(serial, scope) else {
                     self.confirmables.remove(at);
@@ -102,7 +122,7 @@ impl Peer {
             return scope.send(datagram);
         }
         scope.shared.counts.unproven += 1;
-        let id = self.next_id();
+        let id = self.ids.next(scope.now);
         self.confirmables[at].probe = Some(id);
         self.send(bytes_of(&Message::Ping(id)), scope);
     }
@@ -123,7 +143,7 @@ impl Peer {
                 let of = message.of;
                 self.confirmables.remove(index);
                 scope.shared.counts.unanswered += 1;
-                if let Of::Observation(serial) = of {
+                if let Some(serial) = of.observation() {
                     self.end_serial(serial, Ending::Unanswered, scope);
                 }
             } else {
@@ -185,12 +205,7 @@ impl Peer {
             return self.send(datagram, scope);
         }
         let of = self.sent(id).and_then(|at| self.confirmables.remove(at)).map(|message| message.of);
-        let notified = self.notified.iter().rev().find(|(of, _)| *of == id).map(|(_, serial)| *serial);
-        let serial = match of {
-            Some(Of::Observation(serial)) => Some(serial),
-            Some(Of::Exchange) => None,
-            None => notified,
-        };
+        let serial = of.map_or_else(|| self.notified.find(id), Of::observation);
         if of.is_none() && serial.is_none() {
             self.trust.acknowledge_wrong();
         }

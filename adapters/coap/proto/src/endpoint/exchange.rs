@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use crate::code::Code;
 use crate::message::{Carried, Message, MessageId, Request, Response, Token};
-use crate::option::{Block, Observe, Options};
+use crate::option::{Block, Observe, OptionNumber, Options};
 
 use super::confirm::Of;
+use super::observe::Observation;
 use super::peer::Peer;
-use super::{Address, Ending, Head, Output, Scope, Shared, Ticket, bytes_of};
+use super::{Address, Ending, Head, Output, Scope, Shared, Ticket, bytes_of, is_quiet};
 
 /// A request that came, as long as copies of it may come.
 #[derive(Debug)]
@@ -99,12 +100,35 @@ impl Peer {
         //= RFC7641 3.6, 4.1
         if request.method == Code::GET && request.options.observe() == Some(Observe::Deregister) {
             self.end_token(head.token, Ending::Deregistered, scope);
+            self.withdraw(head.token);
         }
         let serial = self.begin(&head, &request, scope);
         if let Some(request) = self.take_block(serial, request, scope) {
             let ticket = Ticket { peer: scope.address.clone(), serial };
             scope.put(Output::Request { ticket, request });
         }
+    }
+
+    /// What is asked under this token does not register any more.
+    //= RFC7641 3.6
+    fn withdraw(&mut self, token: Token) {
+        for exchange in &mut self.exchanges {
+            if let Stage::Asked(asked) = &mut exchange.stage
+                && asked.token == token
+                && asked.registers()
+            {
+                asked.options = asked.options.without(|number| number == OptionNumber::OBSERVE);
+            }
+        }
+    }
+
+    /// The observation of the same that a request is going to take the place of.
+    //= RFC7641 3.3.1
+    pub(super) fn renewed<A>(&self, serial: u64, shared: &Shared<A>) -> Option<&Observation> {
+        let Stage::Asked(asked) = &self.exchanges.get(self.find(serial)?)?.stage else { return None };
+        let key = asked.registers().then(|| shared.key(asked.method, &asked.options));
+        let is_same = |of: &&Observation| of.token == asked.token && Some(of.key) == key;
+        self.observations.iter().find(is_same)
     }
 
     /// Remembers a request from now on.
@@ -175,16 +199,24 @@ impl Peer {
             self.end_token(asked.token, Ending::Replaced, scope);
         }
         let response = self.shape(&asked, response, None, scope);
-        self.say(at, &asked, response, scope);
+        self.say(at, &asked, response, Of::Exchange, scope);
         true
     }
 
     /// Says the response to a request that was taken, in the message that is due, and sees to what its copies are told.
     //= RFC7252 5.2.1, 5.2.2, 5.2.3
+    //= RFC7641 4.5
     //= RFC7967 2
-    pub(super) fn say<A: Address>(&mut self, at: usize, asked: &Asked, response: Response, scope: &mut Scope<'_, A>) {
+    pub(super) fn say<A: Address>(
+        &mut self,
+        at: usize,
+        asked: &Asked,
+        response: Response,
+        of: Of,
+        scope: &mut Scope<'_, A>,
+    ) {
         let (id, token, code) = (self.exchanges[at].id, asked.token, response.code);
-        let is_quiet = asked.options.no_response().has(code.class());
+        let is_quiet = is_quiet(&asked.options, code);
         let acknowledgement = || bytes_of(&Message::Acknowledgement(id));
         let reply = match (asked.is_confirmable, asked.acknowledge_at) {
             (true, Some(_)) => {
@@ -195,15 +227,18 @@ impl Peer {
             }
             (true, None) => {
                 if !is_quiet {
-                    let id = self.next_id();
+                    let id = self.ids.next(scope.now);
                     let message = Message::Response { id, carried: Carried::Confirmable, token, response };
-                    self.confirm(id, bytes_of(&message), Of::Exchange, scope);
+                    self.confirm(id, bytes_of(&message), of, scope);
                 }
                 acknowledgement()
             }
             (false, _) => {
                 if !is_quiet {
-                    let id = self.next_id();
+                    let id = self.ids.next(scope.now);
+                    if let Of::Registration(serial) = of {
+                        self.notified.remember(id, serial, scope.shared.limits.notifications_remembered_max);
+                    }
                     let message = Message::Response { id, carried: Carried::NonConfirmable, token, response };
                     self.send(bytes_of(&message), scope);
                 }

@@ -40,7 +40,7 @@ pub(super) struct Observation {
     /// Size of the blocks that the client wants.
     block: Option<Block>,
     /// Names what is observed, for the blocks that are fetched afterward.
-    key: u64,
+    pub(super) key: u64,
 }
 
 /// What an observation waits for.
@@ -134,14 +134,16 @@ impl Peer {
         if !may_be || is_challenged {
             let response = if is_challenged { challenge(scope) } else { response };
             let response = self.shape(&asked, response, None, scope);
-            self.say(at, &asked, response, scope);
+            self.say(at, &asked, response, Of::Exchange, scope);
             return None;
         }
         let sequence = Sequence::next(before, scope.now, scope.shared);
         let response = self.shape(&asked, response, Some(sequence.number), scope);
         let is_accepted = response.code.is_success();
+        let mut of = Of::Exchange;
         if is_accepted {
             let serial = scope.shared.serial();
+            of = Of::Registration(serial);
             // Most have one.
             self.observations.reserve_exact(1);
             self.observations.push(Observation {
@@ -153,11 +155,11 @@ impl Peer {
                 awaits: Awaits::Nothing,
                 waiting: None,
                 block: asked.options.block2(),
-                key: scope.key(asked.method, &asked.options),
+                key: scope.shared.key(asked.method, &asked.options),
             });
             scope.shared.held.observations += 1;
         }
-        self.say(at, &asked, response, scope);
+        self.say(at, &asked, response, of, scope);
         self.observations.last().filter(|_| is_accepted).map(|observation| (observation.token, observation.serial))
     }
 
@@ -177,7 +179,7 @@ impl Peer {
     pub(super) fn notify<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) -> bool {
         let limits = scope.shared.limits;
         let is_shown = self.trust.is_shown(limits.amplification_max);
-        let pace = self.pace(limits.notifications_unacknowledged_max);
+        let pace = self.pace(scope);
         let Some(observation) = self.observation(serial) else { return false };
         if !response.code.is_success() {
             self.conclude(serial, response, scope);
@@ -206,8 +208,11 @@ impl Peer {
     }
 
     //= RFC7641 4.5.1
-    fn pace(&self, unacknowledged_max: usize) -> Pace {
-        if self.unacknowledged < unacknowledged_max {
+    fn pace<A: Address>(&self, scope: &Scope<'_, A>) -> Pace {
+        let unacknowledged_max = scope.shared.limits.notifications_unacknowledged_max;
+        if self.id_at(scope).is_some() {
+            Pace::Hold
+        } else if self.unacknowledged < unacknowledged_max {
             Pace::Free
         } else if self.confirmables.is_empty() {
             Pace::Probe
@@ -235,7 +240,7 @@ impl Peer {
     /// Says it once.
     fn tell_once<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) {
         if let Some((id, datagram)) = self.notification(serial, response, Carried::NonConfirmable, scope) {
-            self.remember(id, serial, scope);
+            self.notified.remember(id, serial, scope.shared.limits.notifications_remembered_max);
             self.unacknowledged += 1;
             self.send(datagram, scope);
         }
@@ -245,7 +250,7 @@ impl Peer {
     //= RFC7641 4.2
     fn conclude<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) {
         let Some(observation) = self.remove(serial, scope) else { return };
-        let id = self.next_id();
+        let id = self.ids.next(scope.now);
         let token = observation.token;
         let message = Message::Response { id, carried: Carried::Confirmable, token, response };
         self.confirm(id, bytes_of(&message), Of::Exchange, scope);
@@ -254,7 +259,7 @@ impl Peer {
     /// The same at once and once only: whoever says it does not stay to hear whether it came.
     pub(super) fn dismiss<A: Address>(&mut self, serial: u64, response: Response, scope: &mut Scope<'_, A>) -> bool {
         let Some(observation) = self.remove(serial, scope) else { return false };
-        let id = self.next_id();
+        let id = self.ids.next(scope.now);
         let token = observation.token;
         let message = Message::Response { id, carried: Carried::NonConfirmable, token, response };
         self.send(bytes_of(&message), scope);
@@ -276,15 +281,14 @@ impl Peer {
         let wanted = Wanted { token, block, key: Some(observation.key), unproven: Unproven::Withhold };
         response.options = response.options.with_uint(OptionNumber::OBSERVE, number);
         let response = self.slice(wanted, response, scope);
-        let id = self.next_id();
+        let id = self.ids.next(scope.now);
         Some((id, bytes_of(&Message::Response { id, carried, token, response })))
     }
 
-    fn remember<A: Address>(&mut self, id: MessageId, serial: u64, scope: &Scope<'_, A>) {
-        if self.notified.len() >= scope.shared.limits.notifications_remembered_max {
-            self.notified.pop_front();
-        }
-        self.notified.push_back((id, serial));
+    /// When there is an id again for a notification, where there is none now: one that the peer takes for a copy is of no use.
+    //= RFC7252 4.4
+    pub(super) fn id_at<A: Address>(&self, scope: &Scope<'_, A>) -> Option<Instant> {
+        self.ids.free_at(scope.shared.limits.exchange_lifetime).filter(|at| scope.now < *at)
     }
 
     /// What an observation has to say, now that it is its turn.
@@ -304,7 +308,7 @@ impl Peer {
         serial: u64,
         scope: &mut Scope<'_, A>,
     ) -> Option<(MessageId, Bytes)> {
-        self.confirmable_notification(serial, scope)
+        if self.id_at(scope).is_some() { None } else { self.confirmable_notification(serial, scope) }
     }
 
     /// The client has acknowledged a notification.

@@ -10,6 +10,7 @@ use crate::message::MessageId;
 use super::body::Bodies;
 use super::confirm::Confirmable;
 use super::exchange::Exchange;
+use super::ids::{Ids, Notified};
 use super::observe::Observation;
 use super::trust::Trust;
 use super::{Address, Scope, Shared};
@@ -19,7 +20,9 @@ use super::{Address, Scope, Shared};
 pub(super) struct Peer {
     /// When it is to be called.
     pub(super) scheduled: Option<Instant>,
-    next_id: MessageId,
+    pub(super) ids: Ids,
+    /// Until when nothing is said unasked, since there is no id for it.
+    pub(super) held_until: Option<Instant>,
     /// By the time they began.
     pub(super) exchanges: VecDeque<Exchange>,
     /// How many of them are not answered.
@@ -28,8 +31,7 @@ pub(super) struct Peer {
     pub(super) observations: Vec<Observation>,
     /// As many of them as are counted as those of one that has not shown where it is.
     pub(super) unproven: usize,
-    /// Which notification was of which observation, the newest last.
-    pub(super) notified: VecDeque<(MessageId, u64)>,
+    pub(super) notified: Notified,
     /// Non-confirmable notifications since it acknowledged anything.
     pub(super) unacknowledged: usize,
     /// Most have none.
@@ -38,16 +40,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(next_id: MessageId) -> Self {
+    pub(super) fn new(first_id: MessageId) -> Self {
         Self {
             scheduled: None,
-            next_id,
+            ids: Ids::new(first_id),
+            held_until: None,
             exchanges: VecDeque::new(),
             asked: 0,
             confirmables: VecDeque::new(),
             observations: Vec::new(),
             unproven: 0,
-            notified: VecDeque::new(),
+            notified: Notified::default(),
             unacknowledged: 0,
             bodies: None,
             trust: Trust::default(),
@@ -57,14 +60,6 @@ impl Peer {
     /// Requests that are not answered yet.
     pub(super) const fn requests(&self) -> usize {
         self.asked
-    }
-
-    /// An id for a message of ours. It comes round again after more messages than can be on their way.
-    //= RFC7252 4.4
-    pub(super) fn next_id(&mut self) -> MessageId {
-        let id = self.next_id;
-        self.next_id = id.next();
-        id
     }
 
     /// Whether nothing is said to it but what it asks for.
@@ -111,7 +106,8 @@ impl Peer {
         let confirmables = self.confirmables.iter().filter_map(Confirmable::at);
         let observations = self.observations.iter().filter_map(Observation::at);
         let bodies = self.bodies.as_ref().and_then(|bodies| bodies.at());
-        exchanges.into_iter().chain(confirmables).chain(observations).chain(bodies).chain(self.trust.at()).min()
+        let ours = exchanges.into_iter().chain(confirmables).chain(observations).chain(bodies);
+        ours.chain(self.trust.at()).chain(self.held_until).min()
     }
 
     pub(super) fn handle_timeout<A: Address>(&mut self, scope: &mut Scope<'_, A>) {

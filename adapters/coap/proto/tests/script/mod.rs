@@ -15,21 +15,16 @@ pub(crate) fn check(script: &str, expected: &Expect) {
 }
 
 /// The same within these.
-#[expect(clippy::disallowed_methods, reason = "any instant will do, and there is no other way to have one")]
 pub(crate) fn check_within(limits: Limits, script: &str, expected: &Expect) {
-    let mut stage = Stage::new(limits, Instant::now());
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        stage.say(line);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[0] {
-            ">" => stage.peer(&words[1..]),
-            "!" => stage.other(&words[1..]),
-            "+" => stage.wait(span(words[1])),
-            _ => panic!("{line}"),
-        }
-        stage.drain("");
-    }
-    expected.assert_eq(&stage.said);
+    expected.assert_eq(&played(limits, script, |_| None));
+}
+
+/// Plays a script in which peers also say what `answer` has to each message, when time passes, and returns all that is said.
+#[expect(clippy::disallowed_methods, reason = "any instant will do, and there is no other way to have one")]
+pub(crate) fn played(limits: Limits, script: &str, answer: fn(&Message) -> Option<Message>) -> String {
+    let mut stage = Stage::new(limits, answer, Instant::now());
+    stage.play(script);
+    stage.said
 }
 
 struct Stage {
@@ -39,14 +34,32 @@ struct Stage {
     tickets: Vec<Ticket<String>>,
     observers: Vec<Observer<String>>,
     echo: Bytes,
+    /// What a peer says to a message, beside the script.
+    answer: fn(&Message) -> Option<Message>,
+    /// What was not said yet of that: it is when time passes.
+    answers: Vec<(String, Message)>,
     said: String,
 }
 
 impl Stage {
-    fn new(limits: Limits, now: Instant) -> Self {
+    fn new(limits: Limits, answer: fn(&Message) -> Option<Message>, now: Instant) -> Self {
         let endpoint = Endpoint::new(limits, *b"a seed of tests!", Duration::from_secs(1_000_000), now);
-        let (tickets, observers) = (Vec::new(), Vec::new());
-        Self { endpoint, begun: now, now, tickets, observers, echo: Bytes::new(), said: String::new() }
+        let (tickets, observers, answers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { endpoint, begun: now, now, tickets, observers, echo: Bytes::new(), answer, answers, said: String::new() }
+    }
+
+    fn play(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            self.say(line);
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[0] {
+                ">" => self.peer(&words[1..]),
+                "!" => self.other(&words[1..]),
+                "+" => self.wait(span(words[1])),
+                _ => panic!("{line}"),
+            }
+            self.drain("");
+        }
     }
 
     fn say(&mut self, line: &str) {
@@ -86,6 +99,12 @@ impl Stage {
                 let observer = self.observers[number(1) - 1].clone();
                 self.endpoint.dismiss(&observer, response(&words[2..]), self.now)
             }
+            "renewed" => {
+                let renewed = self.endpoint.renewed(&ticket(self));
+                let number = renewed.as_ref().map(|renewed| self.number_of(renewed));
+                self.say(&format!("  {number:?}"));
+                true
+            }
             "forget" => {
                 self.endpoint.forget(&words[1].to_owned());
                 true
@@ -107,6 +126,12 @@ impl Stage {
 
     fn wait(&mut self, span: Duration) {
         let end = self.now + span;
+        while let Some((peer, answer)) = self.answers.pop() {
+            let mut bytes = BytesMut::new();
+            encode(&answer, &mut bytes);
+            self.endpoint.handle_datagram(peer, &bytes.freeze(), self.now);
+            self.drain("");
+        }
         while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
             self.now = at;
             self.endpoint.handle_timeout(at);
@@ -125,6 +150,9 @@ impl Stage {
                         && let Some(echo) = response.options.echo()
                     {
                         self.echo = Bytes::copy_from_slice(echo);
+                    }
+                    if let Some(answer) = (self.answer)(&message) {
+                        self.answers.push((peer.clone(), answer));
                     }
                     format!("< {peer} {}", say(&message))
                 }
