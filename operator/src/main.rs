@@ -29,6 +29,7 @@ fn try_main() -> Result<ExitCode, ExitCode> {
 }
 
 fn run(options: &RunOptions) -> Result<ExitCode, ExitCode> {
+    options.check().map_err(|error| program::fail(NAME, Exit::Configuration, &error))?;
     let work = async {
         let broker = broker::start(options).await.map_err(|error| program::fail(NAME, Exit::Configuration, &error))?;
         Ok::<_, ExitCode>(tidegate_runtime::run(OperatorOptions { broker, ..options.into() }).await)

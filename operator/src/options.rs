@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use tidegate_daemon::config::Listen;
 use tidegate_daemon::program::ProcessOptions;
@@ -96,20 +97,20 @@ pub(crate) struct RunOptions {
     pub(crate) adapter_image: Option<String>,
 
     /// The broker, to say of Channels whether it is ready: an `amqp://` or `amqps://` URL
-    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true, conflicts_with_all = ["broker_file", "probe_broker"])]
+    #[arg(long, value_name = "URL", env = "TIDEGATE_BROKER", hide_env_values = true)]
     pub(crate) broker: Option<String>,
 
     /// A file that holds the broker's URL; read again at each connection
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_FILE", conflicts_with = "probe_broker")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_BROKER_FILE")]
     pub(crate) broker_file: Option<PathBuf>,
 
     /// The same, by the Secret --broker-secret of the operator's own namespace
-    #[arg(long, env = "TIDEGATE_PROBE_BROKER", requires = "broker_secret")]
+    #[arg(long, env = "TIDEGATE_PROBE_BROKER")]
     pub(crate) probe_broker: bool,
 
     /// The StatefulSet and Service of a broker in the operator's own namespace whose Secret --broker-secret the operator
     /// makes, once: with a password drawn at random, and definitions.json, by which that broker has the user
-    #[arg(long, value_name = "NAME", env = "TIDEGATE_EMBEDDED_BROKER", requires_all = ["broker_secret", "probe_broker"])]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_EMBEDDED_BROKER")]
     pub(crate) embedded_broker: Option<String>,
 
     /// The CA of an amqps:// broker, PEM; the machine's own CAs where absent
@@ -129,7 +130,7 @@ pub(crate) struct RunOptions {
     pub(crate) broker_url_entry: String,
 
     /// The entry of that Secret with the CA of an amqps:// broker, PEM
-    #[arg(long, value_name = "ENTRY", env = "TIDEGATE_BROKER_CA_ENTRY", requires = "broker_secret")]
+    #[arg(long, value_name = "ENTRY", env = "TIDEGATE_BROKER_CA_ENTRY")]
     pub(crate) broker_ca_entry: Option<String>,
 }
 
@@ -164,6 +165,31 @@ impl From<&RunOptions> for OperatorOptions {
 }
 
 impl RunOptions {
+    /// Which options need or exclude others. The parser cannot tell: what the file says is a default to it, which it takes for
+    /// nothing that was given.
+    pub(crate) fn check(&self) -> Result<()> {
+        let broker = ("--broker", self.broker.is_some());
+        let broker_file = ("--broker-file", self.broker_file.is_some());
+        let probe_broker = ("--probe-broker", self.probe_broker);
+        let embedded_broker = ("--embedded-broker", self.embedded_broker.is_some());
+        let broker_secret = ("--broker-secret", self.broker_secret.is_some());
+        let broker_ca_entry = ("--broker-ca-entry", self.broker_ca_entry.is_some());
+        for ((option, given), (needed, is_there)) in [
+            (probe_broker, broker_secret),
+            (embedded_broker, broker_secret),
+            (embedded_broker, probe_broker),
+            (broker_ca_entry, broker_secret),
+        ] {
+            ensure!(!given || is_there, "{option}: {needed} is needed");
+        }
+        for ((one, given), (other, both)) in
+            [(broker, broker_file), (broker, probe_broker), (broker_file, probe_broker)]
+        {
+            ensure!(!given || !both, "{one} and {other}: one of them is enough");
+        }
+        Ok(())
+    }
+
     /// The Secret with the broker's URL.
     pub(crate) fn broker(&self) -> Option<BrokerSecret> {
         self.broker_secret.clone().map(|name| BrokerSecret {
@@ -189,5 +215,62 @@ impl FromStr for Advertised {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let ip = text.parse().map(Self::Ip);
         ip.or_else(|_| text.parse().map(Self::Socket)).map_err(|_| "an IP address, or IP:PORT, is needed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use expect_test::{Expect, expect};
+    use tidegate_daemon::config;
+
+    use super::*;
+
+    /// Reads `args` with `file` as the configuration file, and says what is wrong.
+    fn check(file: &str, args: &str, expected: &Expect) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, file).unwrap();
+        let words = format!("operator run --identity a --config {} {args}", path.display());
+        let program = config::parse::<Program>(words.split_whitespace().map(OsString::from)).unwrap();
+        let Verb::Run(options) = program.verb else { unreachable!() };
+        expected.assert_eq(&options.check().map_or_else(|error| error.to_string(), |()| "right".to_owned()));
+    }
+
+    #[test]
+    fn what_an_option_needs_may_stand_in_the_file_or_beside_it() {
+        let right = expect!["right"];
+        check("", "", &right);
+        check("", "--probe-broker --broker-secret mq", &right);
+        check("broker-secret: mq", "--probe-broker --embedded-broker rabbit --broker-ca-entry ca.crt", &right);
+        check("{probe-broker: true, embedded-broker: rabbit, broker-ca-entry: ca.crt}", "--broker-secret mq", &right);
+        check("{probe-broker: true, embedded-broker: rabbit, broker-secret: mq}", "", &right);
+        check("probe-broker: false", "--broker memory:", &right);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_wherever_the_other_half_stands() {
+        let secret = expect!["--probe-broker: --broker-secret is needed"];
+        check("", "--probe-broker", &secret);
+        check("probe-broker: true", "", &secret);
+        let entry = expect!["--broker-ca-entry: --broker-secret is needed"];
+        check("", "--broker-ca-entry ca.crt", &entry);
+        check("broker-ca-entry: ca.crt", "", &entry);
+        let probe = expect!["--embedded-broker: --probe-broker is needed"];
+        check("broker-secret: mq", "--embedded-broker rabbit", &probe);
+        check("{embedded-broker: rabbit, broker-secret: mq, probe-broker: false}", "", &probe);
+        check("embedded-broker: rabbit", "", &expect!["--embedded-broker: --broker-secret is needed"]);
+    }
+
+    #[test]
+    fn two_brokers_are_one_too_many_wherever_they_stand() {
+        let two = expect!["--broker and --broker-file: one of them is enough"];
+        check("", "--broker amqp://a --broker-file b", &two);
+        check("broker-file: b", "--broker amqp://a", &two);
+        check("{broker: 'amqp://a', broker-file: b}", "", &two);
+        let probed = "{broker-secret: mq, probe-broker: true}";
+        check(probed, "--broker amqp://a", &expect!["--broker and --probe-broker: one of them is enough"]);
+        check(probed, "--broker-file b", &expect!["--broker-file and --probe-broker: one of them is enough"]);
     }
 }

@@ -121,14 +121,3 @@ coap: {scheme: coap, plain: 5683, tls: 5684}
 {{- else if not .adapter.spec.listeners -}}{{ index (include "tidegate.ports" . | fromYaml) .face "plain" }}
 {{- end -}}
 {{- end -}}
-
-{{/* The port of a face (face, adapter) that speaks DTLS with keys; nothing where there is none. */}}
-{{- define "tidegate.dtlsPort" -}}
-{{- $ports := list -}}
-{{- range .adapter.spec.listeners -}}
-{{- if and (eq (.transport | default "TCP") "DTLS") (ne ((.tls).clientAuth | default "Optional") "Required") }}{{ $ports = append $ports .port }}{{ end -}}
-{{- end -}}
-{{- if $ports -}}{{ first $ports }}
-{{- else if and (eq .face "coap") (not .adapter.spec.listeners) (ne (.adapter.tls.clientAuth | default "Optional") "Required") -}}{{ index (include "tidegate.ports" . | fromYaml) .face "tls" }}
-{{- end -}}
-{{- end -}}

@@ -85,6 +85,60 @@ const DRAIN_MAX: Duration = Duration::from_secs(3_600);
         "rule": "!has(self.listeners) || self.listeners.all(l, \
             (self.protocol == 'CoAP') == (has(l.transport) && l.transport in ['UDP', 'DTLS']))",
         "message": "transport: UDP and DTLS go with protocol: CoAP alone, which has no others; it is TCP where none is given"
+    },
+    {
+        "rule": "self.protocol != 'CoAP' || !has(self.settings) || (\
+            (!has(self.settings.maxConnections) || oldSelf.?settings.?maxConnections.hasValue()) && \
+            (!has(self.settings.http) || !has(self.settings.http.timeout) || \
+            oldSelf.?settings.?http.?timeout.hasValue()))",
+        "message": "settings.maxConnections and settings.http.timeout are of connections, which protocol: CoAP does not have",
+        "optionalOldSelf": true
+    },
+    {
+        "rule": "self.protocol == 'HTTP' || !has(self.settings) || !has(self.settings.http) || (\
+            (!has(self.settings.http.keepAlive) || oldSelf.?settings.?http.?keepAlive.hasValue()) && \
+            (!has(self.settings.http.bodiesMaxBytes) || oldSelf.?settings.?http.?bodiesMaxBytes.hasValue()))",
+        "message": "settings.http.keepAlive and settings.http.bodiesMaxBytes go with protocol: HTTP alone",
+        "optionalOldSelf": true
+    },
+    {
+        "rule": "self.protocol in ['MQTT', 'WebSocket'] || !has(self.settings) || !has(self.settings.mqtt) || \
+            oldSelf.?settings.?mqtt.hasValue()",
+        "message": "settings.mqtt goes with protocol: MQTT and WebSocket alone",
+        "optionalOldSelf": true
+    },
+    {
+        "rule": "self.protocol == 'WebSocket' || !has(self.settings) || !has(self.settings.websocket) || (\
+            (!has(self.settings.websocket.pingInterval) || oldSelf.?settings.?websocket.?pingInterval.hasValue()) && \
+            (!has(self.settings.websocket.idleTimeout) || oldSelf.?settings.?websocket.?idleTimeout.hasValue()) && \
+            (!has(self.settings.websocket.maxInFlight) || oldSelf.?settings.?websocket.?maxInFlight.hasValue()))",
+        "message": "settings.websocket.pingInterval, idleTimeout and maxInFlight go with protocol: WebSocket alone",
+        "optionalOldSelf": true
+    },
+    {
+        "rule": "self.protocol == 'WebSocket' || !has(self.settings) || !has(self.settings.websocket) || \
+            !has(self.settings.websocket.origins) || (self.protocol == 'MQTT' && has(self.listeners) && \
+            self.listeners.exists(l, has(l.transport) && l.transport == 'WebSocket')) || \
+            oldSelf.?settings.?websocket.?origins.hasValue()",
+        "message": "settings.websocket.origins goes with protocol: WebSocket, and with MQTT that has a listener of transport: WebSocket",
+        "optionalOldSelf": true
+    },
+    {
+        "rule": "self.protocol == 'CoAP' || !has(self.settings) || !has(self.settings.coap) || \
+            oldSelf.?settings.?coap.hasValue()",
+        "message": "settings.coap goes with protocol: CoAP alone",
+        "optionalOldSelf": true
+    },
+    {
+        "rule": "self.protocol != 'CoAP' || !has(self.settings) || !has(self.settings.coap) || \
+            !has(self.listeners) || size(self.listeners) == 0 || \
+            self.listeners.exists(l, has(l.transport) && l.transport == 'DTLS') || (\
+            (!has(self.settings.coap.maxSessions) || oldSelf.?settings.?coap.?maxSessions.hasValue()) && \
+            (!has(self.settings.coap.maxHalfOpen) || oldSelf.?settings.?coap.?maxHalfOpen.hasValue()) && \
+            (!has(self.settings.coap.maxHandshakesPerSecond) || \
+            oldSelf.?settings.?coap.?maxHandshakesPerSecond.hasValue()))",
+        "message": "settings.coap.maxSessions, maxHalfOpen and maxHandshakesPerSecond go with a listener of transport: DTLS",
+        "optionalOldSelf": true
     }
 ]))]
 pub struct AdapterSpec {
@@ -403,6 +457,25 @@ impl AdapterSpec {
     #[must_use]
     pub fn drain_timeout(&self) -> Duration {
         self.drain.timeout.as_deref().and_then(span).unwrap_or(DRAIN_DEFAULT)
+    }
+
+    /// Whether devices may show pre-shared keys: over DTLS, unless they must show certificates there.
+    #[must_use]
+    pub fn takes_shared_keys(&self) -> bool {
+        let takes = |listener: &Listener| {
+            let auth = listener.tls.as_ref().and_then(|tls| tls.client_auth);
+            listener.transport == Transport::DTLS && auth != Some(ClientAuth::Required)
+        };
+        self.protocol == Protocol::CoAP && self.listeners_wanted().iter().any(takes)
+    }
+
+    /// Settings that nothing comes of, since pods of this protocol with these listeners do not read them. The API server lets
+    /// nobody add one, and leaves one that is there; pods are made all the same.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<Violation> {
+        let mut check = Check::default();
+        settings::check_effect(self, &mut check);
+        check.0
     }
 
     /// What is beyond its bounds, as far as the API server might have let it pass.

@@ -1,6 +1,8 @@
 //! The schemas that the API server gets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use tidegate_api::{
     AdapterSpec, ChannelSpec, ConditionStatus, ConditionType, Reason, Stored, Thing, ThingSpec, Time, Transport,
@@ -139,6 +141,28 @@ fn reasons_are_distinct_words_that_a_condition_may_have() {
     words.dedup();
     assert_eq!(words.len(), Reason::ALL.len());
     assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_alphabetic()) && word.len() <= 64), "{words:?}");
+}
+
+/// A reason is its condition's own name, or stands beside it.
+#[test]
+fn the_readme_has_every_reason_and_no_other() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, table) = readme.split_once("| condition | of | reasons beside its own name |\n").unwrap();
+    let rows = table.lines().skip(1).map_while(|row| row.strip_prefix("| ")?.strip_suffix(" |"));
+    let (mut conditions, mut told) = (Vec::new(), BTreeSet::new());
+    for row in rows {
+        let [condition, _, reasons] = row.split(" | ").collect::<Vec<_>>()[..] else { panic!("{row}") };
+        conditions.push(condition);
+        told.extend(reasons.split(", ").chain([condition]).map(str::to_owned));
+    }
+    use ConditionType::{Accepted, Available, BrokerReady, Degraded, Programmed, Progressing, ResolvedRefs};
+    let all = [Accepted, ResolvedRefs, BrokerReady, Available, Progressing, Degraded, Programmed];
+    assert_eq!(conditions, all.map(|condition| condition.to_string()));
+    // These two are good when they are false, and have no reason of their own name.
+    let known = Reason::ALL.iter().map(ToString::to_string).chain([Progressing, Degraded].map(|kind| kind.to_string()));
+    // Ready is all of the others together, and has their reasons.
+    let known: BTreeSet<String> = known.filter(|reason| reason != "Ready").collect();
+    assert_eq!(told, known);
 }
 
 #[test]
@@ -286,6 +310,88 @@ fn what_is_wrong_with_the_spans_of_mqtt_is_named_without_an_api_server() {
     }
     let error = serde_yaml::from_str::<AdapterSpec>("{protocol: MQTT, settings: {mqtt: {maxWaitin: 3}}}").unwrap_err();
     assert!(error.to_string().contains("maxWaitin"), "{error}");
+}
+
+#[test]
+fn settings_that_nothing_comes_of_are_named_without_an_api_server() {
+    let check = |yaml: &str, expected: &[&str]| {
+        let spec: AdapterSpec = serde_yaml::from_str(yaml).unwrap();
+        assert_eq!(spec.violations(), [], "{yaml}: pods are made of it all the same");
+        let said: Vec<String> = spec.without_effect().iter().map(ToString::to_string).collect();
+        assert_eq!(said, expected, "{yaml}");
+    };
+    let of = |protocol: &str, settings: &str| format!("{{protocol: {protocol}, settings: {{{settings}}}}}");
+    let connections = "spec: settings.maxConnections and settings.http.timeout are of connections, which protocol: CoAP does not have";
+    let bodies = "spec: settings.http.keepAlive and settings.http.bodiesMaxBytes go with protocol: HTTP alone";
+    let mqtt = "spec: settings.mqtt goes with protocol: MQTT and WebSocket alone";
+    let websocket =
+        "spec: settings.websocket.pingInterval, idleTimeout and maxInFlight go with protocol: WebSocket alone";
+    let origins = "spec: settings.websocket.origins goes with protocol: WebSocket, and with MQTT that has a listener of transport: WebSocket";
+    let coap = "spec: settings.coap goes with protocol: CoAP alone";
+    for (settings, but, said) in [
+        ("publishTimeout: 1s, logLevel: warn, logFormat: Text", &["HTTP", "WebSocket", "MQTT", "CoAP"][..], ""),
+        ("maxConnections: 1", &["HTTP", "WebSocket", "MQTT"], connections),
+        ("http: {timeout: 1s}", &["HTTP", "WebSocket", "MQTT"], connections),
+        ("http: {}", &["HTTP", "WebSocket", "MQTT", "CoAP"], ""),
+        ("http: {keepAlive: 1s}", &["HTTP"], bodies),
+        ("http: {bodiesMaxBytes: 1024}", &["HTTP"], bodies),
+        ("mqtt: {}", &["WebSocket", "MQTT"], mqtt),
+        ("mqtt: {maxWaiting: 1}", &["WebSocket", "MQTT"], mqtt),
+        ("websocket: {}", &["HTTP", "WebSocket", "MQTT", "CoAP"], ""),
+        ("websocket: {pingInterval: 1s}", &["WebSocket"], websocket),
+        ("websocket: {idleTimeout: 1m}", &["WebSocket"], websocket),
+        ("websocket: {maxInFlight: 1}", &["WebSocket"], websocket),
+        ("websocket: {origins: ['https://a']}", &["WebSocket"], origins),
+        ("coap: {pingPeriod: 1h}", &["CoAP"], coap),
+        ("coap: {maxSessions: 1, maxHalfOpen: 1, maxHandshakesPerSecond: 1}", &["CoAP"], coap),
+    ] {
+        for protocol in ["HTTP", "WebSocket", "MQTT", "CoAP"] {
+            let expected: &[&str] = if but.contains(&protocol) { &[] } else { &[said] };
+            check(&of(protocol, settings), expected);
+        }
+    }
+    let all = "maxConnections: 1, http: {keepAlive: 1s}, mqtt: {}, websocket: {maxInFlight: 1, origins: ['https://a']}";
+    check(&of("CoAP", all), &[connections, bodies, mqtt, websocket, origins]);
+    let carried = "listeners: [{name: a, port: 1}, {name: b, port: 2, transport: WebSocket}]";
+    check(&format!("{{protocol: MQTT, {carried}, settings: {{websocket: {{origins: ['https://a']}}}}}}"), &[]);
+    check(&format!("{{protocol: MQTT, {carried}, settings: {{websocket: {{maxInFlight: 1}}}}}}"), &[websocket]);
+    let needed =
+        "spec: settings.coap.maxSessions, maxHalfOpen and maxHandshakesPerSecond go with a listener of transport: DTLS";
+    for (setting, plain) in [
+        ("maxSessions: 1", &[needed][..]),
+        ("maxHalfOpen: 1", &[needed]),
+        ("maxHandshakesPerSecond: 1", &[needed]),
+        ("maxRequestsPerSecond: 1", &[]),
+        ("pingPeriod: 1h", &[]),
+    ] {
+        let with = |transport: &str| {
+            let listener = format!("{{name: a, port: 1, transport: {transport}}}");
+            format!("{{protocol: CoAP, listeners: [{listener}], settings: {{coap: {{{setting}}}}}}}")
+        };
+        check(&with("UDP"), plain);
+        check(&with("DTLS"), &[]);
+        check(&format!("{{protocol: CoAP, listeners: [], settings: {{coap: {{{setting}}}}}}}"), &[]);
+    }
+}
+
+#[test]
+fn pre_shared_keys_are_taken_over_dtls_unless_certificates_are_required() {
+    let takes = |yaml: &str| serde_yaml::from_str::<AdapterSpec>(yaml).unwrap().takes_shared_keys();
+    for protocol in ["HTTP", "WebSocket", "MQTT"] {
+        assert!(!takes(&format!("{{protocol: {protocol}}}")), "{protocol}");
+    }
+    assert!(takes("{protocol: CoAP}"));
+    assert!(!takes("{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}]}"));
+    assert!(takes("{protocol: CoAP, listeners: [{name: a, port: 1, transport: DTLS}]}"));
+    let with = |tls: &str| {
+        let plain = "{name: a, port: 1, transport: UDP}";
+        format!("{{protocol: CoAP, listeners: [{plain}, {{name: b, port: 2, transport: DTLS, tls: {{{tls}}}}}]}}")
+    };
+    assert!(takes(&with("secretRef: {name: c}")));
+    for (auth, expected) in [("None", true), ("Optional", true), ("Required", false)] {
+        let tls = format!("secretRef: {{name: c}}, clientCaRef: {{name: d}}, clientAuth: {auth}");
+        assert_eq!(takes(&with(&tls)), expected, "{auth}");
+    }
 }
 
 #[test]

@@ -9,7 +9,6 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::Client;
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
-use tidegate_api::Protocol;
 use tidegate_plan::ObjectId;
 use tokio::time::Instant;
 
@@ -75,7 +74,7 @@ impl Callers {
     /// Whether who shows this token may watch the grants. The ServiceAccount that the operator made for an Adapter may,
     /// without any right of its own: who may create Adapters decides. Of all others RBAC decides, by the verb `watch` on
     /// the virtual resource `adapters/grants` of `tidegate.io`; the verb `update` is for other replicas. Keys in clear are
-    /// for pods of Adapters of CoAP, and for who may `get` `adapters/keys` too.
+    /// for pods of Adapters that take pre-shared keys over DTLS, and for who may `get` `adapters/keys` too.
     ///
     /// # Errors
     /// [`Denial`].
@@ -85,13 +84,23 @@ impl Callers {
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(verdict) = self.remembered(&hash) {
-            return verdict;
+            return verdict.map(|caller| self.with_keys(caller));
         }
         let verdict = self.ask(token).await;
         if verdict != Err(Denial::Unavailable) {
             self.remember(hash, verdict.clone());
         }
-        verdict
+        verdict.map(|caller| self.with_keys(caller))
+    }
+
+    /// Which keys the pods of an Adapter may have is what its spec says now, and not when their token was shown first.
+    fn with_keys(&self, mut caller: Caller) -> Caller {
+        if let Some(id) = &caller.adapter {
+            let known = self.state.known();
+            let adapter = known.fleet.adapter_of_account(id);
+            caller.may_have_keys = adapter.is_some_and(|adapter| adapter.spec.takes_shared_keys());
+        }
+        caller
     }
 
     fn remembered(&self, hash: &[u8; 32]) -> Option<Result<Caller, Denial>> {
@@ -125,10 +134,9 @@ impl Callers {
         }
         let user = status.user.unwrap_or_default();
         if let Some(adapter) = user.username.as_deref().and_then(service_account)
-            && let Some(protocol) = self.state.known().fleet.protocol_of_account(&adapter)
+            && self.state.known().fleet.adapter_of_account(&adapter).is_some()
         {
-            let may_have_keys = protocol == Protocol::CoAP;
-            return Ok(Caller { adapter: Some(adapter), may_report: false, may_have_keys });
+            return Ok(Caller { adapter: Some(adapter), ..Caller::default() });
         }
         let (may_watch, may_report) =
             (self.may(&user, "watch", "grants").await?, self.may(&user, "update", "grants").await?);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tidegate_api::{Adapter, Protocol};
+use tidegate_api::Adapter;
 use tidegate_plan::{ADAPTER_LABEL, Installation, MANAGED_BY, MANAGED_BY_LABEL, ObjectId, OwnedKind};
 
 /// All of it.
@@ -131,12 +131,12 @@ impl Fleet {
         self.owned.get(id).cloned().unwrap_or_default()
     }
 
-    /// The protocol of the Adapter whose pods run under a ServiceAccount of this name, one that is there and belongs to
-    /// it; nothing when there is none.
-    pub(crate) fn protocol_of_account(&self, id: &ObjectId) -> Option<Protocol> {
+    /// The Adapter whose pods run under a ServiceAccount of this name, one that is there and belongs to it; nothing when
+    /// there is none.
+    pub(crate) fn adapter_of_account(&self, id: &ObjectId) -> Option<&Adapter> {
         let adapter = self.adapters.get(id)?;
         let account = self.owned.get(id)?.get(&OwnedKind::ServiceAccount)?;
-        belongs(account, adapter).then_some(adapter.spec.protocol)
+        belongs(account, adapter).then_some(adapter)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{chart, helm};
 
 /// A set of values, by the name of its golden.
-pub const SETS: [(&str, &[&str]); 23] = [
+pub const SETS: [(&str, &[&str]); 26] = [
     ("default", &[]),
     (
         "one-replica",
@@ -97,6 +97,45 @@ pub const SETS: [(&str, &[&str]); 23] = [
             "adapters.coap.spec.listeners[0].name=coaps",
             "adapters.coap.spec.listeners[0].port=15684",
             "adapters.coap.spec.listeners[0].transport=DTLS",
+        ],
+    ),
+    // A certificate that the chart asks for, and listeners of one's own that show it.
+    (
+        "mqtt-listeners-issuer",
+        &[
+            "adapters.mqtt.tls.issuerRef.name=ca",
+            "adapters.mqtt.spec.listeners[0].name=mqtts",
+            "adapters.mqtt.spec.listeners[0].port=18883",
+            "adapters.mqtt.spec.listeners[0].transport=TLS",
+            "adapters.mqtt.spec.listeners[0].tls.secretRef.name=tidegate-mqtt-tls",
+            "adapters.mqtt.spec.listeners[1].name=mqtt-wss",
+            "adapters.mqtt.spec.listeners[1].port=18884",
+            "adapters.mqtt.spec.listeners[1].transport=WebSocket",
+            "adapters.mqtt.spec.listeners[1].tls.secretRef.name=tidegate-mqtt-tls",
+        ],
+    ),
+    (
+        "http-tls-alone",
+        &[
+            "adapters.http.tls.serverCaSecretName=servers",
+            "adapters.http.spec.listeners[0].name=https",
+            "adapters.http.spec.listeners[0].port=8443",
+            "adapters.http.spec.listeners[0].transport=TLS",
+            "adapters.http.spec.listeners[0].tls.secretRef.name=http-tls",
+        ],
+    ),
+    (
+        "other-ports",
+        &[
+            "adapters.http.spec.listeners[0].name=http",
+            "adapters.http.spec.listeners[0].port=18080",
+            "adapters.websocket.spec.listeners[0].name=ws",
+            "adapters.websocket.spec.listeners[0].port=18081",
+            "adapters.mqtt.spec.listeners[0].name=mqtt",
+            "adapters.mqtt.spec.listeners[0].port=11883",
+            "adapters.coap.spec.listeners[0].name=coap",
+            "adapters.coap.spec.listeners[0].port=15683",
+            "adapters.coap.spec.listeners[0].transport=UDP",
         ],
     ),
     ("coap-issuer", &["adapters.coap.tls.issuerRef.name=ca"]),

@@ -157,7 +157,7 @@ pub struct Adapter {
     /// Whether it is there.
     pub enabled: bool,
     /// A listener with TLS beside the one in plain text, where a certificate is given. CoAP's listener with DTLS is there
-    /// without one too, for pre-shared keys.
+    /// without one too, for pre-shared keys. Where the spec has listeners, those have to name the Secrets that are named here.
     pub tls: Tls,
     /// The Adapter's spec: see `kubectl explain adapter.spec`. Listeners that are given here count instead of those that
     /// the chart would make; imagePullSecrets are those of image.pullSecrets where none are given.
@@ -173,8 +173,12 @@ pub struct Tls {
     pub secret_name: String,
     /// The issuer of cert-manager that makes the certificate.
     pub issuer_ref: IssuerRef,
-    /// The names in that certificate, beside those of the Service.
+    /// The names in that certificate, beside that of the Service.
     pub dns_names: Vec<String>,
+    /// The Secret with ca.crt, the authority that signed the certificate, where that has the Service's name
+    /// `<service>.<namespace>.svc` among its names: by it `helm test` checks the listener. Default: with an issuer, the Secret
+    /// that cert-manager makes. Not for CoAP.
+    pub server_ca_secret_name: String,
     /// The Secret with ca.crt, the authorities that sign devices' certificates; devices are asked for none where empty.
     pub client_ca_secret_name: String,
     /// Whether devices are asked for a certificate of those authorities: None, Optional or Required, which refuses pre-shared
@@ -411,6 +415,7 @@ impl Default for Tls {
             secret_name: String::new(),
             issuer_ref: IssuerRef::default(),
             dns_names: vec![],
+            server_ca_secret_name: String::new(),
             client_ca_secret_name: String::new(),
             client_auth: ClientAuth::Optional,
         }

@@ -78,9 +78,75 @@ fn what_only_certificates_open_is_not_checked_with_a_key() {
     assert!(!without.iter().any(|url| url.starts_with("coap")), "{without:?}");
 }
 
+/// Listeners with TLS are checked where it is known who signed the certificate, and what is left out is printed.
+#[test]
+fn listeners_with_tls_are_checked_where_their_authority_is_known() {
+    let of = |face: &str, sets: &[&str]| -> Vec<String> {
+        let sets: Vec<String> = sets.iter().map(|set| format!("adapters.{face}.{set}")).collect();
+        let all = checks(&sets.iter().map(String::as_str).collect::<Vec<_>>());
+        all.into_iter().filter(|url| url.contains(&format!("tidegate-{face}."))).collect()
+    };
+    let listener = ["spec.listeners[0].name=a", "spec.listeners[0].port=4430", "spec.listeners[0].transport=TLS"];
+    let named = [&listener[..], &["spec.listeners[0].tls.secretRef.name=server"]].concat();
+    let devices = ["tls.clientCaSecretName=devices", "tls.clientAuth=Required"];
+    for (face, scheme, plain, secure) in
+        [("http", "http", 80, 443), ("websocket", "ws", 80, 443), ("mqtt", "mqtt", 1883, 8883)]
+    {
+        let host = format!("tidegate-{face}.tidegate.svc");
+        let (plain, tls) = (format!("{scheme}://{host}:{plain}"), format!("{scheme}s://{host}:{secure}"));
+        let (both, plain) = ([plain.clone(), tls], [plain]);
+        assert_eq!(of(face, &[]), plain);
+        assert_eq!(of(face, &["tls.issuerRef.name=ca"]), both);
+        assert_eq!(of(face, &["tls.secretName=server"]), plain);
+        assert_eq!(of(face, &["tls.secretName=server", "tls.serverCaSecretName=server"]), both);
+        assert_eq!(of(face, &[&["tls.issuerRef.name=ca"], &devices[..]].concat()), plain);
+        assert_eq!(of(face, &named), Vec::<String>::new());
+        let known = [&named[..], &["tls.serverCaSecretName=server"]].concat();
+        assert_eq!(of(face, &known), [format!("{scheme}s://{host}:4430")]);
+    }
+}
+
+/// What is printed after the installation.
+fn notes(sets: &[&str]) -> String {
+    let chart = chart();
+    let mut args = vec!["install", "tidegate", &chart, "--namespace", "tidegate", "--dry-run=client"];
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let output = helm(&args).expect("helm");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_once("\nNOTES:\n").expect("notes").1.to_owned()
+}
+
+#[test]
+fn the_commands_that_are_printed_fit_the_listeners() {
+    let sets = [
+        "default",
+        "other-ports",
+        "http-tls-alone",
+        "mqtt-listeners-issuer",
+        "coap-dtls-alone",
+        "coap-certificates-alone",
+        "tls-secret",
+    ];
+    let default = notes(&[]);
+    for name in sets {
+        let (_, values) = SETS.iter().find(|(set, _)| *set == name).unwrap();
+        let notes = notes(values);
+        let text = if name == "default" {
+            notes
+        } else {
+            let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+            let (before, after) = (lines(&default), lines(&notes));
+            let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}\n"));
+            gone.chain(after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}\n"))).collect()
+        };
+        expect_file![in_tree(&format!("tests/chart/golden/notes/{name}.txt"))].assert_eq(&text);
+    }
+}
+
 /// What is wrong, without where the chart lies.
 fn refusal(set: &str) -> String {
-    let said = render(&[set]).expect_err(set);
+    let said = render(&set.split(' ').collect::<Vec<_>>()).expect_err(set);
     let of_schema = said.lines().rev().find(|line| line.trim_start().starts_with("- at '"));
     let of_template = said.lines().find_map(|line| line.strip_prefix("Error: execution error at "));
     let of_template = of_template.and_then(|line| Some(line.split_once("): ")?.1));
@@ -106,6 +172,13 @@ fn what_is_wrong_is_refused_and_named() {
         "adapters.mqtt.tls.clientCaSecretName=devices",
         "adapters.coap.tls.clientAuth=Required",
         "adapters.http.tls.clientAuth=Required",
+        "adapters.http.tls.dnsNames={a.test}",
+        "adapters.http.tls.secretName=a adapters.http.spec.listeners[0].name=a adapters.http.spec.listeners[0].port=80",
+        "adapters.mqtt.tls.issuerRef.name=ca adapters.mqtt.spec.listeners[0].name=a adapters.mqtt.spec.listeners[0].port=8883 adapters.mqtt.spec.listeners[0].transport=TLS adapters.mqtt.spec.listeners[0].tls.secretRef.name=b",
+        "adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a",
+        "adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.tls.clientAuth=Required adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a adapters.coap.spec.listeners[0].tls.clientCaRef.name=devices",
+        "adapters.http.tls.serverCaSecretName=a",
+        "adapters.coap.tls.serverCaSecretName=a",
         "broker.embedded.enabled=false",
         "broker.secretRef=mq",
         "watchNamespaces={plant-a}",
@@ -132,6 +205,13 @@ fn what_is_wrong_is_refused_and_named() {
         adapters.mqtt.tls.clientCaSecretName=devices: adapters.mqtt.tls.clientCaSecretName needs a certificate: name its Secret in secretName, or an issuer
         adapters.coap.tls.clientAuth=Required: adapters.coap.tls.clientAuth=Required needs clientCaSecretName: the Secret with the authorities that sign devices' certificates
         adapters.http.tls.clientAuth=Required: adapters.http.tls.clientAuth=Required needs clientCaSecretName: the Secret with the authorities that sign devices' certificates
+        adapters.http.tls.dnsNames={a.test}: adapters.http.tls.dnsNames needs issuerRef.name: the issuer that makes a certificate with these names
+        adapters.http.tls.secretName=a adapters.http.spec.listeners[0].name=a adapters.http.spec.listeners[0].port=80: adapters.http.tls.secretName counts for nothing, since adapters.http.spec.listeners says what the listeners are: name the Secret a in tls.secretRef of those with TLS, or leave the listeners to the chart
+        adapters.mqtt.tls.issuerRef.name=ca adapters.mqtt.spec.listeners[0].name=a adapters.mqtt.spec.listeners[0].port=8883 adapters.mqtt.spec.listeners[0].transport=TLS adapters.mqtt.spec.listeners[0].tls.secretRef.name=b: adapters.mqtt.tls.issuerRef.name counts for nothing, since adapters.mqtt.spec.listeners says what the listeners are: name the Secret tidegate-mqtt-tls in tls.secretRef of those with TLS, or leave the listeners to the chart
+        adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a: adapters.coap.tls.clientCaSecretName counts for nothing, since adapters.coap.spec.listeners says what the listeners are: name the Secret devices in their tls.clientCaRef, or leave the listeners to the chart
+        adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.tls.clientAuth=Required adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a adapters.coap.spec.listeners[0].tls.clientCaRef.name=devices: adapters.coap.tls.clientAuth=Required counts for nothing, since adapters.coap.spec.listeners says what the listeners are: say the same in their tls.clientAuth, or leave the listeners to the chart
+        adapters.http.tls.serverCaSecretName=a: adapters.http.tls.serverCaSecretName needs a listener with TLS, whose certificate it is about
+        adapters.coap.tls.serverCaSecretName=a: adapters.coap.tls.serverCaSecretName is of no use: what `helm test` shows over DTLS is a key, which needs no certificate
         broker.embedded.enabled=false: there is no broker: name the Secret of yours in broker.secretRef.name, or set broker.embedded.enabled
         broker.secretRef=mq: at '/broker/secretRef': got string, want object
         watchNamespaces={plant-a}: watchNamespaces has to name the release's own namespace too: tidegate

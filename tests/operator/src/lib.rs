@@ -14,7 +14,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cluster_rig::{ControlPlane, Options};
 use conformance::{Adapter, exchange, program, until};
-use tempfile::TempDir;
 
 /// The operator's namespace.
 pub const NAMESPACE: &str = "tidegate";
@@ -36,8 +35,10 @@ subjects: [{kind: ServiceAccount, name: adapter, namespace: tidegate}]
 pub struct Ground {
     /// The API server.
     pub cluster: ControlPlane,
-    folder: TempDir,
+    /// In the folder of the control plane, so that it goes with it even when this process is killed.
+    folder: PathBuf,
     operators: AtomicU32,
+    listeners: AtomicU32,
 }
 
 /// A control plane for one test alone, which it may break.
@@ -72,7 +73,9 @@ pub fn ground_with(namespaces: &[&str], values: &[&str]) -> Result<Ground> {
     for kind in kinds {
         cluster.kubectl(&["wait", "--for=condition=Established", "crd", kind, "--timeout=30s"])?.ok()?;
     }
-    Ok(Ground { cluster, folder: TempDir::with_prefix("tidegate-ground-")?, operators: AtomicU32::new(0) })
+    let folder = cluster.folder()?.join("operators");
+    std::fs::create_dir(&folder)?;
+    Ok(Ground { cluster, folder, operators: AtomicU32::new(0), listeners: AtomicU32::new(0) })
 }
 
 /// The control plane that the tests of one process share.
@@ -126,8 +129,8 @@ impl Ground {
     fn start_operator(&self, port: u16, more: &[&str]) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.cluster.kubeconfig_path_for(NAMESPACE, "tidegate-operator")?;
-        let log = self.folder.path().join(format!("operator-{number}.log"));
-        let token = self.folder.path().join(format!("operator-{number}.token"));
+        let log = self.folder.join(format!("operator-{number}.log"));
+        let token = self.folder.join(format!("operator-{number}.token"));
         std::fs::write(&token, self.cluster.token_for(NAMESPACE, "tidegate-operator", Some("tidegate-grants"))?)?;
         let child = Command::new(program("operator")?)
             .args(["run", "--identity", &format!("operator-{number}"), "--log-level", "debug,hyper=info,h2=info"])
@@ -165,7 +168,7 @@ impl Ground {
     /// # Errors
     /// As [`Ground::adapter`].
     pub fn adapter_as(&self, account: (&str, &str), port: u16, more: &[&str]) -> Result<Adapter> {
-        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let path = |name: &str| self.folder.join(name).display().to_string();
         let ca = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
         let (url, ca_path) = (format!("https://localhost:{port}"), path("ca.crt"));
         std::fs::write(&ca_path, STANDARD.decode(ca)?)?;
@@ -181,7 +184,7 @@ impl Ground {
     /// When there is no answer.
     pub fn grants_status(&self, operator: &Operator, token: &str) -> Result<u16> {
         let url = format!("https://localhost:{}/v1/grants", operator.grants()?.port());
-        let ca = self.folder.path().join("asked.crt");
+        let ca = self.folder.join("asked.crt");
         let pem = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
         std::fs::write(&ca, STANDARD.decode(pem)?)?;
         // The answer has no end: its head is enough.
@@ -199,8 +202,9 @@ impl Ground {
     /// When it cannot be started.
     pub fn told(&self, operator: &Operator, token: &str, query: &str) -> Result<Told> {
         let url = format!("https://localhost:{}/v1/grants{query}", operator.grants()?.port());
-        let folder = TempDir::with_prefix("tidegate-told-")?;
-        let (ca, bytes) = (folder.path().join("ca.crt"), folder.path().join("bytes"));
+        let number = self.listeners.fetch_add(1, Ordering::Relaxed);
+        let path = |name: &str| self.folder.join(format!("told-{number}.{name}"));
+        let (ca, bytes) = (path("crt"), path("bytes"));
         let pem = self.jsonpath(&["secret", "-n", NAMESPACE, "tidegate-grants-ca"], "{.data.ca\\.crt}")?;
         std::fs::write(&ca, STANDARD.decode(pem)?)?;
         let child = Command::new("curl")
@@ -212,7 +216,7 @@ impl Ground {
             .arg(url)
             .stdin(Stdio::null())
             .spawn()?;
-        Ok(Told { child, bytes, _folder: folder })
+        Ok(Told { child, bytes })
     }
 
     /// What kubectl says of an object at a path.
@@ -260,7 +264,6 @@ impl Ground {
 pub struct Told {
     child: Child,
     bytes: PathBuf,
-    _folder: TempDir,
 }
 
 impl Told {

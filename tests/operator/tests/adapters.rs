@@ -99,34 +99,58 @@ fn an_adapter_becomes_its_objects_in_a_restricted_namespace() {
     assert!(!can.contains("secrets") && !can.contains("tidegate.io"), "{can}");
 }
 
+/// An Adapter of each protocol with all that may be said of one.
+const OF_EACH_PROTOCOL: [(&str, &str, &str); 4] = [
+    (
+        "http",
+        "{protocol: HTTP, settings: {publishTimeout: 5s, maxConnections: 100, logLevel: debug, logFormat: Text, http: {keepAlive: 9s, timeout: 20s, bodiesMaxBytes: 65536}}, drain: {timeout: 1s, connectionsPerSecond: 9}}",
+        "http-bodies-bytes-max: \"65536\"",
+    ),
+    (
+        "ws",
+        "{protocol: WebSocket, settings: {logFormat: Text, http: {timeout: 20s}, websocket: {pingInterval: 5s, idleTimeout: 20s, origins: ['https://a.test', 'https://[2001:db8::1]:8443'], maxInFlight: 8}}, drain: {timeout: 1s}}",
+        "websocket-origins: \"https://a.test,https://[2001:db8::1]:8443\"",
+    ),
+    (
+        "mqtt",
+        "{protocol: MQTT, listeners: [{name: a, port: 1}, {name: b, port: 2, transport: WebSocket}], settings: {logFormat: Text, websocket: {origins: ['https://a.test']}, mqtt: {keepAliveMax: 10m, sessionExpiryMax: 24h, packetMaxBytes: 65536, maxWaiting: 100, waitingMaxBytes: 65536, maxHalfOpen: 50, maxConnectsPerSecond: 100}}, drain: {timeout: 1s}}",
+        "mqtt-waiting-max: \"100\"",
+    ),
+    (
+        "coap",
+        "{protocol: CoAP, settings: {logFormat: Text, coap: {pingPeriod: 2h, maxRequestsPerSecond: 700, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}}, drain: {timeout: 1s}}",
+        "coap-ping-period: \"2h\"",
+    ),
+];
+
 /// The configuration is one that the program takes, and the pods' own account has the grants though it has no right.
 #[test]
 fn pods_take_grants_by_being_of_an_adapter() {
     let (ground, operator) = running();
     let lab = ground.cluster.namespace("lab").unwrap();
-    let spec = "{protocol: HTTP, settings: {publishTimeout: 5s, maxConnections: 100, logLevel: debug, logFormat: Text, http: {keepAlive: 9s, timeout: 20s, bodiesMaxBytes: 65536}, websocket: {pingInterval: 5s, idleTimeout: 20s, origins: ['https://a.test', 'https://[2001:db8::1]:8443'], maxInFlight: 8}, coap: {pingPeriod: 2h, maxRequestsPerSecond: 700, maxSessions: 5000, maxHalfOpen: 500, maxHandshakesPerSecond: 50}}, drain: {timeout: 1s}}";
-    ground.cluster.apply(&adapter(&lab, "http", spec)).unwrap();
-    let config = made(ground, &lab, "http")["configmap"]["data"]["adapter.yaml"].as_str().unwrap().to_owned();
-    assert!(config.contains("publish-timeout: \"5s\"") && config.contains("websocket-origins"), "{config}");
-    assert!(config.contains("coap-ping-period: \"2h\""), "{config}");
+    for (name, spec, said) in OF_EACH_PROTOCOL {
+        ground.cluster.apply(&adapter(&lab, name, spec)).unwrap();
+        let config = made(ground, &lab, name)["configmap"]["data"]["adapter.yaml"].as_str().unwrap().to_owned();
+        assert!(config.contains(said), "{config}");
 
-    // Everything but the places on this machine is as it is in the pod.
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let here = config
-        .replace("broker-file: \"/etc/tidegate/broker/connection_string\"", "broker: \"memory:\"")
-        .replace("/var/lib/tidegate", &path("cache"))
-        .replace("/run/tidegate", &folder.path().display().to_string());
-    std::fs::write(path("adapter.yaml"), here).unwrap();
-    let config = path("adapter.yaml");
-    let port = operator.grants().unwrap().port();
-    let start = || -> anyhow::Result<Adapter> { ground.adapter_as((&lab, "http"), port, &["--config", &config]) };
-    let running = start().unwrap();
-    until("its Adapter has heard of it", || {
-        ground.condition(&lab, "adapter.tidegate.io/http", "Programmed") == "True/Programmed"
-    });
-    drop(running);
-    until("and misses it", || ground.condition(&lab, "adapter.tidegate.io/http", "Programmed") == "False/NoAdapters");
+        // Everything but the places on this machine is as it is in the pod.
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let here = config
+            .replace("broker-file: \"/etc/tidegate/broker/connection_string\"", "broker: \"memory:\"")
+            .replace("listen-mqtt-ws: \"8083\"", "listen-mqtt-ws: \"127.0.0.1:0\"")
+            .replace("/var/lib/tidegate", &path("cache"))
+            .replace("/run/tidegate", &folder.path().display().to_string());
+        std::fs::write(path("adapter.yaml"), here).unwrap();
+        let config = path("adapter.yaml");
+        let port = operator.grants().unwrap().port();
+        let start = || -> anyhow::Result<Adapter> { ground.adapter_as((&lab, name), port, &["--config", &config]) };
+        let running = start().unwrap();
+        let (object, programmed) = (format!("adapter.tidegate.io/{name}"), "Programmed");
+        until("its Adapter has heard of it", || ground.condition(&lab, &object, programmed) == "True/Programmed");
+        drop(running);
+        until("and misses it", || ground.condition(&lab, &object, programmed) == "False/NoAdapters");
+    }
 
     // Without its Adapter the account is like any other.
     let account = format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: {lab}, name: stranger}}\n");
@@ -237,6 +261,25 @@ fn coap_keeps_devices_with_their_pods_and_another_protocol_lets_them_go() {
     let service = get(ground, &lab, "service", "face").unwrap();
     assert_eq!(ports(&service), [r#""mqtt" "TCP" 1883"#]);
     until("all is well", || ground.condition(&lab, "adapter.tidegate.io/face", "Degraded") == "False/Healthy");
+}
+
+/// The registry has a prefix, which no name is to repeat; and each is in the README.
+#[test]
+fn metrics_are_named_as_they_are_documented() {
+    let (_, operator) = running();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../operator/README.md")).unwrap();
+    let told = operator.admin("/metrics").unwrap();
+    // A counter's type is of its name without `_total`.
+    let names: Vec<&str> = told
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.starts_with("tidegate_").then(|| line.split([' ', '{']).next())?)
+        .collect();
+    assert!(names.len() > 10, "{told}");
+    for name in names {
+        let rest = name.strip_prefix("tidegate_operator_").unwrap_or_else(|| panic!("{name} is of no operator"));
+        assert!(readme.contains(&format!("`{name}`")) || readme.contains(&format!("`_{rest}`")), "{name}");
+    }
 }
 
 /// BR-43: what others put on what is ours stays, and nobody is fought over it.

@@ -180,6 +180,63 @@ const COAP: &[Case] = &[
     ("an observer that is asked too late", "Adapter", "coap", "{protocol: CoAP, settings: {coap: {pingPeriod: 25h}}}"),
 ];
 
+const WITHOUT_EFFECT: &[Case] = &[
+    ("connections of CoAP", "Adapter", "coap", "{protocol: CoAP, settings: {maxConnections: 100}}"),
+    ("a connection of CoAP that is slow", "Adapter", "coap", "{protocol: CoAP, settings: {http: {timeout: 9s}}}"),
+    ("event streams of MQTT", "Adapter", "mqtt", "{protocol: MQTT, settings: {http: {keepAlive: 9s}}}"),
+    ("bodies of WebSocket", "Adapter", "ws", "{protocol: WebSocket, settings: {http: {bodiesMaxBytes: 1024}}}"),
+    ("MQTT of HTTP", "Adapter", "http", "{protocol: HTTP, settings: {mqtt: {maxWaiting: 3}}}"),
+    ("MQTT of CoAP", "Adapter", "coap", "{protocol: CoAP, settings: {mqtt: {maxWaiting: 3}}}"),
+    ("WebSocket of HTTP", "Adapter", "http", "{protocol: HTTP, settings: {websocket: {maxInFlight: 3}}}"),
+    ("WebSocket of MQTT that has none", "Adapter", "mqtt", "{protocol: MQTT, settings: {websocket: {maxInFlight: 3}}}"),
+    ("origins of MQTT", "Adapter", "mqtt", "{protocol: MQTT, settings: {websocket: {origins: ['https://a.test']}}}"),
+    (
+        "pings of MQTT over WebSocket",
+        "Adapter",
+        "mqtt",
+        "{protocol: MQTT, listeners: [{name: a, port: 1, transport: WebSocket}], settings: {websocket: {pingInterval: 9s}}}",
+    ),
+    ("CoAP of HTTP", "Adapter", "http", "{protocol: HTTP, settings: {coap: {pingPeriod: 2h}}}"),
+    (
+        "sessions of DTLS without DTLS",
+        "Adapter",
+        "coap",
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}], settings: {coap: {maxSessions: 3}}}",
+    ),
+    (
+        "handshakes of DTLS without DTLS",
+        "Adapter",
+        "coap",
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}], settings: {coap: {maxHandshakesPerSecond: 3}}}",
+    ),
+];
+
+/// Settings that pods read, of each protocol.
+const WITH_EFFECT: &[(&str, &str)] = &[
+    (
+        "http",
+        "{protocol: HTTP, settings: {maxConnections: 9, http: {timeout: 9s, keepAlive: 9s, bodiesMaxBytes: 1024}}}",
+    ),
+    (
+        "ws",
+        "{protocol: WebSocket, settings: {maxConnections: 9, http: {timeout: 9s}, websocket: {maxInFlight: 3}, mqtt: {maxWaiting: 3}}}",
+    ),
+    ("mqtt", "{protocol: MQTT, settings: {maxConnections: 9, http: {timeout: 9s}, mqtt: {maxWaiting: 3}}}"),
+    (
+        "carried",
+        "{protocol: MQTT, listeners: [{name: a, port: 1, transport: WebSocket}], settings: {websocket: {origins: ['https://a.test']}}}",
+    ),
+    (
+        "coap",
+        "{protocol: CoAP, settings: {coap: {pingPeriod: 2h, maxSessions: 3, maxHalfOpen: 3, maxHandshakesPerSecond: 3}}}",
+    ),
+    ("dtls", "{protocol: CoAP, listeners: [{name: a, port: 1, transport: DTLS}], settings: {coap: {maxSessions: 3}}}"),
+    (
+        "udp",
+        "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}], settings: {coap: {maxRequestsPerSecond: 3}}}",
+    ),
+];
+
 /// Applies each case and compares what `kubectl` says.
 fn check(cases: &[Case], expected: &Expect) {
     let lab = shared().cluster.namespace("lab").unwrap();
@@ -356,6 +413,112 @@ fn an_adapter_of_datagrams_is_refused_at_apply_in_words_that_a_person_understand
             The Adapter "coap" is invalid: spec.settings.coap.pingPeriod: Invalid value: "25h": at least 1h and at most 24h
         "###]],
     );
+}
+
+#[test]
+fn settings_that_nothing_comes_of_are_refused_at_apply() {
+    check(
+        WITHOUT_EFFECT,
+        &expect![[r###"
+        ## connections of CoAP
+        The Adapter "coap" is invalid: spec: Invalid value: settings.maxConnections and settings.http.timeout are of connections, which protocol: CoAP does not have
+        ## a connection of CoAP that is slow
+        The Adapter "coap" is invalid: spec: Invalid value: settings.maxConnections and settings.http.timeout are of connections, which protocol: CoAP does not have
+        ## event streams of MQTT
+        The Adapter "mqtt" is invalid: spec: Invalid value: settings.http.keepAlive and settings.http.bodiesMaxBytes go with protocol: HTTP alone
+        ## bodies of WebSocket
+        The Adapter "ws" is invalid: spec: Invalid value: settings.http.keepAlive and settings.http.bodiesMaxBytes go with protocol: HTTP alone
+        ## MQTT of HTTP
+        The Adapter "http" is invalid: spec: Invalid value: settings.mqtt goes with protocol: MQTT and WebSocket alone
+        ## MQTT of CoAP
+        The Adapter "coap" is invalid: spec: Invalid value: settings.mqtt goes with protocol: MQTT and WebSocket alone
+        ## WebSocket of HTTP
+        The Adapter "http" is invalid: spec: Invalid value: settings.websocket.pingInterval, idleTimeout and maxInFlight go with protocol: WebSocket alone
+        ## WebSocket of MQTT that has none
+        The Adapter "mqtt" is invalid: spec: Invalid value: settings.websocket.pingInterval, idleTimeout and maxInFlight go with protocol: WebSocket alone
+        ## origins of MQTT
+        The Adapter "mqtt" is invalid: spec: Invalid value: settings.websocket.origins goes with protocol: WebSocket, and with MQTT that has a listener of transport: WebSocket
+        ## pings of MQTT over WebSocket
+        The Adapter "mqtt" is invalid: spec: Invalid value: settings.websocket.pingInterval, idleTimeout and maxInFlight go with protocol: WebSocket alone
+        ## CoAP of HTTP
+        The Adapter "http" is invalid: spec: Invalid value: settings.coap goes with protocol: CoAP alone
+        ## sessions of DTLS without DTLS
+        The Adapter "coap" is invalid: spec: Invalid value: settings.coap.maxSessions, maxHalfOpen and maxHandshakesPerSecond go with a listener of transport: DTLS
+        ## handshakes of DTLS without DTLS
+        The Adapter "coap" is invalid: spec: Invalid value: settings.coap.maxSessions, maxHalfOpen and maxHandshakesPerSecond go with a listener of transport: DTLS
+    "###]],
+    );
+    let lab = shared().cluster.namespace("lab").unwrap();
+    for (name, spec) in WITH_EFFECT {
+        let said = refusal(&lab, &object("Adapter", name, spec));
+        assert!(said.starts_with("ACCEPTED"), "{spec}: {said}");
+    }
+}
+
+/// One that was stored before there was a rule against it can be changed in every other way, and mended.
+#[test]
+fn settings_that_nothing_comes_of_stay_where_they_are_stored() {
+    let ground = ground().unwrap();
+    let kubectl = |args: &[&str]| ground.cluster.kubectl(&[args, &["--namespace", "lab"]].concat()).unwrap();
+    ground.cluster.kubectl(&["create", "namespace", "lab"]).unwrap().ok().unwrap();
+    let rules = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations";
+    let as_built = ground.jsonpath(
+        &["crd", "adapters.tidegate.io"],
+        "{.spec.versions[0].schema.openAPIV3Schema.properties.spec.x-kubernetes-validations}",
+    );
+    let patch_rules = |rules_now: &str| {
+        let patch = format!(r#"[{{"op": "replace", "path": "{rules}", "value": {rules_now}}}]"#);
+        ground
+            .cluster
+            .kubectl(&["patch", "crd", "adapters.tidegate.io", "--type=json", "--patch", &patch])
+            .unwrap()
+            .ok()
+            .unwrap();
+    };
+    patch_rules("[]");
+    let idle = "{protocol: CoAP, listeners: [{name: a, port: 1, transport: UDP}], settings: {maxConnections: 9, \
+        http: {timeout: 9s, keepAlive: 9s, bodiesMaxBytes: 1024}, mqtt: {maxWaiting: 3}, websocket: {maxInFlight: 3}, \
+        coap: {maxSessions: 3, maxHalfOpen: 3, maxHandshakesPerSecond: 3}}}";
+    let wrong = "{protocol: HTTP, settings: {coap: {pingPeriod: 2h}}}";
+    let taken = |name: &str, spec: &str, more: &[&str]| {
+        let args = [&["apply", "--namespace", "lab", "--filename=-"], more].concat();
+        ground.cluster.kubectl_with(&args, &object("Adapter", name, spec)).is_ok_and(|answer| answer.success)
+    };
+    until("they are stored", || taken("idle", idle, &[]) && taken("wrong", wrong, &[]));
+    patch_rules(&as_built.unwrap());
+    until("there are rules again", || !taken("other", wrong, &["--dry-run=server"]));
+
+    let patch = |name: &str, patch: &str| kubectl(&["patch", "tgad", name, "--type=merge", "--patch", patch]);
+    for change in [
+        r#"{"metadata":{"labels":{"a":"b"}}}"#,
+        r#"{"spec":{"replicas":3}}"#,
+        r#"{"spec":{"settings":{"logLevel":"warn"}}}"#,
+        r#"{"spec":{"settings":{"coap":{"maxSessions":4}}}}"#,
+        r#"{"spec":{"settings":{"websocket":null}}}"#,
+    ] {
+        patch("idle", change).ok().unwrap();
+    }
+    kubectl(&["scale", "tgad", "idle", "--replicas=4"]).ok().unwrap();
+    let status = r#"{"status":{"replicas":4}}"#;
+    kubectl(&["patch", "tgad", "idle", "--subresource=status", "--type=merge", "--patch", status]).ok().unwrap();
+    // What is gone does not come back, and what was not there does not come.
+    for (name, change, said) in [
+        ("idle", r#"{"spec":{"settings":{"websocket":{"maxInFlight":3}}}}"#, "settings.websocket.pingInterval, "),
+        ("wrong", r#"{"spec":{"settings":{"mqtt":{"maxWaiting":3}}}}"#, "settings.mqtt goes with"),
+    ] {
+        let answer = patch(name, change);
+        assert!(!answer.success && answer.stderr.contains(said), "{change}: {}{}", answer.stdout, answer.stderr);
+    }
+    // An operator makes it, and says so.
+    let _operator = ground.operator().unwrap();
+    let degraded = || {
+        let path = "{.status.conditions[?(@.type==\"Degraded\")].message}";
+        ground.jsonpath(&["-n", "lab", "tgad/wrong"], path).unwrap_or_default()
+    };
+    until("it is said", || degraded().contains("settings.coap goes with protocol: CoAP alone"));
+    assert!(kubectl(&["get", "deployment", "wrong"]).success);
+    patch("wrong", r#"{"spec":{"settings":{"coap":null}}}"#).ok().unwrap();
+    until("nothing is said", || degraded() == "nothing is wrong");
 }
 
 #[test]

@@ -91,6 +91,53 @@ fn keys_in_clear_are_told_to_pods_of_coap_that_ask_and_to_no_other_pods() {
     }
 }
 
+/// Pods of CoAP that take no pre-shared key are told none, until their Adapter has them take some.
+#[test]
+fn keys_in_clear_are_told_where_dtls_takes_them_alone() {
+    let ground = shared();
+    let lab = ground.cluster.namespace("lab").unwrap();
+    let operator = ground.operator().unwrap();
+    let plain = "{name: coap, port: 5683, transport: UDP}";
+    let dtls = |tls: &str| format!("{{name: coaps, port: 5684, transport: DTLS{tls}}}");
+    let tls = |auth: &str| {
+        format!(", tls: {{secretRef: {{name: server}}, clientCaRef: {{name: devices}}, clientAuth: {auth}}}")
+    };
+    let adapter = |name: &str, listeners: &[&str]| {
+        object("Adapter", &lab, name, &format!("{{protocol: CoAP, listeners: [{}]}}", listeners.join(", ")))
+    };
+    let (required, optional) = (dtls(&tls("Required")), dtls(&tls("Optional")));
+    let documents = [
+        adapter("plain", &[plain]),
+        adapter("certificates", &[plain, &required]),
+        adapter("both", &[&optional]),
+        object("Thing", &lab, "dev", "{}"),
+    ];
+    ground.cluster.apply(&documents.concat()).unwrap();
+    let key = generated(ground, &lab, "dev");
+    let tokens = ["plain", "certificates", "both"].map(|name| token_of_pods(ground, &lab, name));
+    let told = tokens.each_ref().map(|token| ground.told(&operator, token, "?keys=shared").unwrap());
+    let [plainly, by_certificates, by_both] = &told;
+    until("the keys are told", || by_both.has(&key));
+    caught_up(ground, &lab, "mark-1", &[plainly, by_certificates, by_both]);
+    assert!(!plainly.has(&key), "a key was told to who has no DTLS");
+    assert!(!by_certificates.has(&key), "a key was told to who takes certificates alone");
+
+    // What was found out of a token is remembered for a minute, and what its Adapter says counts at once.
+    let changed = [adapter("plain", &[plain, &dtls("")]), adapter("both", &[&required])];
+    ground.cluster.apply(&changed.concat()).unwrap();
+    let listens = |name: &str, line: &str| {
+        let path = "{.data.adapter\\.yaml}";
+        ground.jsonpath(&["configmap", "-n", &lab, name], path).is_ok_and(|config| config.contains(line))
+    };
+    until("the pods are to serve DTLS", || listens("plain", "listen-coaps: \"5684\""));
+    until("the pods are to take certificates alone", || listens("both", "tls-client-auth: \"required\""));
+    let keyed = ground.told(&operator, &tokens[0], "?keys=shared").unwrap();
+    until("the key is told", || keyed.has(&key));
+    let certified = ground.told(&operator, &tokens[2], "?keys=shared").unwrap();
+    caught_up(ground, &lab, "mark-2", &[&certified]);
+    assert!(!certified.has(&key), "a key was told to who takes certificates alone by now");
+}
+
 /// Who is of no Adapter may watch grants by one right, and has keys in clear by another.
 #[test]
 fn keys_in_clear_take_a_right_of_their_own_where_no_adapter_is() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{AdapterSpec, Protocol, Transport};
 use crate::bounds::{Check, span};
 
 /// How long an event stream may be silent at most: what proxies bear.
@@ -33,7 +34,7 @@ pub struct Settings {
         "message": "more than 0 and at most 10m"
     }]))]
     pub publish_timeout: Option<String>,
-    /// Open connections of one listener of one pod; more wait until one ends. Default: 20000.
+    /// Open connections of one listener of one pod; more wait until one ends. CoAP has none. Default: 20000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<i32>,
@@ -43,14 +44,18 @@ pub struct Settings {
     pub log_level: Option<String>,
     /// How logs are written: Json for machines, Text for people. Default: Json.
     pub log_format: LogFormat,
-    /// What is HTTP's own.
-    pub http: HttpSettings,
-    /// What is MQTT's own.
-    pub mqtt: MqttSettings,
-    /// What is WebSocket's own.
-    pub websocket: WebSocketSettings,
+    /// What is HTTP's own, and how slow a connection may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSettings>,
+    /// What is MQTT's own, over WebSocket too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<MqttSettings>,
+    /// What is WebSocket's own; of it, origins are MQTT's listener of transport WebSocket's too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<WebSocketSettings>,
     /// What is CoAP's own.
-    pub coap: CoapSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coap: Option<CoapSettings>,
 }
 
 /// How logs are written.
@@ -67,7 +72,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// How long an event stream may be silent before a comment is sent: at most 30s. Default: 15s.
+    /// How long an event stream may be silent before a comment is sent: at most 30s. For protocol HTTP alone. Default: 15s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
@@ -75,8 +80,8 @@ pub struct HttpSettings {
         "message": "more than 0 and at most 30s"
     }]))]
     pub keep_alive: Option<String>,
-    /// How long a client may take to send a request's head, or its body, or to take any of an answer: at most 10m.
-    /// Default: 30s.
+    /// How long a client may take to send a request's head, or its body, or to take any of what it is sent: at most 10m. For
+    /// every protocol that has connections, which CoAP has not. Default: 30s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     #[schemars(extend("x-kubernetes-validations" = [{
@@ -84,7 +89,8 @@ pub struct HttpSettings {
         "message": "more than 0 and at most 10m"
     }]))]
     pub timeout: Option<String>,
-    /// Bytes of all bodies that one pod holds at once; beyond it requests are answered 429. Default: 268435456.
+    /// Bytes of all bodies that one pod holds at once; beyond it requests are answered 429. For protocol HTTP alone. Default:
+    /// 268435456.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_024, max = 68_719_476_736_i64))]
     pub bodies_max_bytes: Option<i64>,
@@ -186,12 +192,13 @@ pub struct CoapSettings {
         "message": "at least 1h and at most 24h"
     }]))]
     pub ping_period: Option<String>,
-    /// Requests that one core takes in a second from one part of the network, a /24 of IPv4 or a /56 of IPv6; more are told to
-    /// come again. Default: any.
+    /// Requests that one socket, of which there is one a core, takes in a second from one part of the network, a /24 of IPv4 or
+    /// a /56 of IPv6; more are told to come again. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_requests_per_second: Option<i32>,
-    /// Sessions of DTLS of one pod, each of less than 8 kB; beyond it the one that was used least lately ends. Default: 50000.
+    /// Sessions of DTLS of one pod, each of less than 8 kB; beyond it the one that was used least lately ends. Goes with a
+    /// listener of transport DTLS, as the other bounds of DTLS do. Default: 50000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_sessions: Option<i32>,
@@ -210,9 +217,11 @@ pub struct CoapSettings {
 impl Settings {
     /// What is wrong with them.
     pub(super) fn check(&self, check: &mut Check) {
-        self.websocket.check(check);
         let [hour, second, least] = [Duration::from_secs(3_600), Duration::from_secs(1), Duration::from_millis(1)];
-        let Self { http, mqtt, websocket, coap, .. } = self;
+        let Self { http, mqtt, websocket, coap, .. } = self.clone();
+        let (http, mqtt, coap) = (http.unwrap_or_default(), mqtt.unwrap_or_default(), coap.unwrap_or_default());
+        let websocket = websocket.unwrap_or_default();
+        websocket.check(check);
         for (text, min, max, field) in [
             (&self.publish_timeout, least, TIMEOUT_MAX, "publishTimeout"),
             (&http.keep_alive, least, KEEP_ALIVE_MAX, "http.keepAlive"),
@@ -226,6 +235,42 @@ impl Settings {
             check.span(text, min..=max, &format!("spec.settings.{field}"));
         }
     }
+}
+
+/// What is said of the settings that pods of this protocol with these listeners do not read. The API server refuses to add one
+/// in the same words, and keeps one that is there.
+pub(super) fn check_effect(spec: &AdapterSpec, check: &mut Check) {
+    let (protocol, settings) = (spec.protocol, &spec.settings);
+    let has = |transport| spec.listeners_wanted().iter().any(|listener| listener.transport == transport);
+    let is_coap = protocol == Protocol::CoAP;
+    let connections =
+        "settings.maxConnections and settings.http.timeout are of connections, which protocol: CoAP does not have";
+    let slow = settings.http.as_ref().is_some_and(|http| http.timeout.is_some());
+    check.that(!is_coap || (settings.max_connections.is_none() && !slow), "spec", connections);
+    let bodies = settings.http.as_ref().is_none_or(|http| http.keep_alive.is_none() && http.bodies_max_bytes.is_none());
+    let alone = "settings.http.keepAlive and settings.http.bodiesMaxBytes go with protocol: HTTP alone";
+    check.that(protocol == Protocol::HTTP || bodies, "spec", alone);
+    let carried = matches!(protocol, Protocol::MQTT | Protocol::WebSocket);
+    let alone = "settings.mqtt goes with protocol: MQTT and WebSocket alone";
+    check.that(carried || settings.mqtt.is_none(), "spec", alone);
+    let is_websocket = protocol == Protocol::WebSocket;
+    let of_sockets = |websocket: &WebSocketSettings| {
+        let spans = [&websocket.ping_interval, &websocket.idle_timeout];
+        spans.into_iter().any(Option::is_some) || websocket.max_in_flight.is_some()
+    };
+    let alone = "settings.websocket.pingInterval, idleTimeout and maxInFlight go with protocol: WebSocket alone";
+    check.that(is_websocket || !settings.websocket.as_ref().is_some_and(of_sockets), "spec", alone);
+    let asked = is_websocket || (protocol == Protocol::MQTT && has(Transport::WebSocket));
+    let origins = settings.websocket.as_ref().is_some_and(|websocket| websocket.origins.is_some());
+    let alone = "settings.websocket.origins goes with protocol: WebSocket, and with MQTT that has a listener of transport: WebSocket";
+    check.that(asked || !origins, "spec", alone);
+    let alone = "settings.coap goes with protocol: CoAP alone";
+    check.that(is_coap || settings.coap.is_none(), "spec", alone);
+    let bounds = |coap: &CoapSettings| [coap.max_sessions, coap.max_half_open, coap.max_handshakes_per_second];
+    let bounded = settings.coap.as_ref().is_some_and(|coap| bounds(coap).iter().any(Option::is_some));
+    let needed =
+        "settings.coap.maxSessions, maxHalfOpen and maxHandshakesPerSecond go with a listener of transport: DTLS";
+    check.that(!is_coap || has(Transport::DTLS) || !bounded, "spec", needed);
 }
 
 impl WebSocketSettings {

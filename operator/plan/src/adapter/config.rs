@@ -102,31 +102,33 @@ fn listens(spec: &AdapterSpec) -> BTreeMap<&'static str, String> {
 
 /// The options that the Adapter says, where their defaults do not count.
 fn given(spec: &AdapterSpec) -> impl Iterator<Item = (&'static str, String)> {
-    let settings = &spec.settings;
+    let settings = spec.settings.clone();
+    let (http, mqtt) = (settings.http.unwrap_or_default(), settings.mqtt.unwrap_or_default());
+    let (websocket, coap) = (settings.websocket.unwrap_or_default(), settings.coap.unwrap_or_default());
     let given = [
-        ("coap-ping-period", settings.coap.ping_period.clone()),
-        ("coap-requests-per-second-max", settings.coap.max_requests_per_second.map(|count| count.to_string())),
-        ("coaps-half-open-max", settings.coap.max_half_open.map(|count| count.to_string())),
-        ("coaps-handshakes-per-second-max", settings.coap.max_handshakes_per_second.map(|count| count.to_string())),
-        ("coaps-sessions-max", settings.coap.max_sessions.map(|count| count.to_string())),
+        ("coap-ping-period", coap.ping_period),
+        ("coap-requests-per-second-max", coap.max_requests_per_second.map(|count| count.to_string())),
+        ("coaps-half-open-max", coap.max_half_open.map(|count| count.to_string())),
+        ("coaps-handshakes-per-second-max", coap.max_handshakes_per_second.map(|count| count.to_string())),
+        ("coaps-sessions-max", coap.max_sessions.map(|count| count.to_string())),
         ("connections-max", settings.max_connections.map(|count| count.to_string())),
         ("drain-connections-per-second", spec.drain.connections_per_second.map(|count| count.to_string())),
-        ("http-bodies-bytes-max", settings.http.bodies_max_bytes.map(|count| count.to_string())),
-        ("http-keep-alive", settings.http.keep_alive.clone()),
-        ("http-timeout", settings.http.timeout.clone()),
-        ("log-level", settings.log_level.clone()),
-        ("mqtt-connects-per-second-max", settings.mqtt.max_connects_per_second.map(|count| count.to_string())),
-        ("mqtt-half-open-max", settings.mqtt.max_half_open.map(|count| count.to_string())),
-        ("mqtt-keep-alive-max", settings.mqtt.keep_alive_max.clone()),
-        ("mqtt-packet-bytes-max", settings.mqtt.packet_max_bytes.map(|count| count.to_string())),
-        ("mqtt-session-expiry-max", settings.mqtt.session_expiry_max.clone()),
-        ("mqtt-waiting-bytes-max", settings.mqtt.waiting_max_bytes.map(|count| count.to_string())),
-        ("mqtt-waiting-max", settings.mqtt.max_waiting.map(|count| count.to_string())),
-        ("publish-timeout", settings.publish_timeout.clone()),
-        ("websocket-idle-timeout", settings.websocket.idle_timeout.clone()),
-        ("websocket-in-flight-max", settings.websocket.max_in_flight.map(|count| count.to_string())),
-        ("websocket-origins", settings.websocket.origins.as_ref().map(|origins| origins.join(","))),
-        ("websocket-ping-interval", settings.websocket.ping_interval.clone()),
+        ("http-bodies-bytes-max", http.bodies_max_bytes.map(|count| count.to_string())),
+        ("http-keep-alive", http.keep_alive),
+        ("http-timeout", http.timeout),
+        ("log-level", settings.log_level),
+        ("mqtt-connects-per-second-max", mqtt.max_connects_per_second.map(|count| count.to_string())),
+        ("mqtt-half-open-max", mqtt.max_half_open.map(|count| count.to_string())),
+        ("mqtt-keep-alive-max", mqtt.keep_alive_max),
+        ("mqtt-packet-bytes-max", mqtt.packet_max_bytes.map(|count| count.to_string())),
+        ("mqtt-session-expiry-max", mqtt.session_expiry_max),
+        ("mqtt-waiting-bytes-max", mqtt.waiting_max_bytes.map(|count| count.to_string())),
+        ("mqtt-waiting-max", mqtt.max_waiting.map(|count| count.to_string())),
+        ("publish-timeout", settings.publish_timeout),
+        ("websocket-idle-timeout", websocket.idle_timeout),
+        ("websocket-in-flight-max", websocket.max_in_flight.map(|count| count.to_string())),
+        ("websocket-origins", websocket.origins.as_ref().map(|origins| origins.join(","))),
+        ("websocket-ping-interval", websocket.ping_interval),
     ];
     given.into_iter().filter_map(|(option, value)| Some((option, value?)))
 }

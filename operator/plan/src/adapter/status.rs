@@ -94,7 +94,7 @@ pub fn adapter_status(adapter: &Adapter, observed: &AdapterObserved<'_>, now: Ti
         .or_else(|| pods.stuck.then(|| (Reason::RolloutStuck, "the pods do not become ready in time".to_owned())));
     match fault {
         Some((reason, message)) => conditions.add_bad(ConditionType::Degraded, true, reason, &message),
-        None => conditions.add_bad(ConditionType::Degraded, false, Reason::Healthy, "nothing is wrong"),
+        None => conditions.add_bad(ConditionType::Degraded, false, Reason::Healthy, &healthy(adapter)),
     }
     let (status, reason, message) = match observed.heard {
         Heard::All => (ConditionStatus::True, Reason::Programmed, "every live pod has the newest grants"),
@@ -113,6 +113,15 @@ pub fn adapter_status(adapter: &Adapter, observed: &AdapterObserved<'_>, now: Ti
         selector: Some(selector.join(",")),
         addresses: addresses(adapter, observed),
     }
+}
+
+/// Nothing is wrong, though something may be in vain.
+fn healthy(adapter: &Adapter) -> String {
+    let in_vain: Vec<String> = adapter.spec.without_effect().into_iter().map(|said| said.message).collect();
+    if in_vain.is_empty() {
+        return "nothing is wrong".to_owned();
+    }
+    format!("nothing is wrong, and some settings have no effect: {}", in_vain.join("; "))
 }
 
 fn say_available(conditions: &mut Conditions, pods: &Pods) {

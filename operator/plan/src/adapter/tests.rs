@@ -470,6 +470,23 @@ fn an_adapter_is_ready_when_its_pods_are_and_have_their_grants() {
     .assert_eq(&said("{protocol: HTTP}", &pods(2, 3, 1, 2), Heard::All, None));
 }
 
+/// The API server keeps what is stored already: nothing stops for it.
+#[test]
+fn settings_that_nothing_comes_of_are_told_and_stop_nothing() {
+    let spec = "{protocol: CoAP, settings: {maxConnections: 1, mqtt: {maxWaiting: 1}}}";
+    assert!(objects(spec).contains_key(&OwnedKind::Deployment));
+    expect![[r"
+        Available=True Available: 2 of 2 pods are available
+        Progressing=False RolledOut: every pod is as the Adapter says
+        Degraded=False Healthy: nothing is wrong, and some settings have no effect: settings.maxConnections and settings.http.timeout are of connections, which protocol: CoAP does not have; settings.mqtt goes with protocol: MQTT and WebSocket alone
+        Programmed=True Programmed: every live pod has the newest grants
+        Ready=True Ready: it is in force
+        IPAddress 192.0.2.1
+        Hostname lb.test
+    "]]
+    .assert_eq(&said(spec, &pods(2, 2, 2, 2), Heard::All, None));
+}
+
 #[test]
 fn what_is_wrong_is_said_before_what_follows_from_it() {
     let fault = Some((Reason::NameConflict, "a Service http is there already".to_owned()));
