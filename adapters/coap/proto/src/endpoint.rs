@@ -39,6 +39,8 @@ use peer::Peer;
 const DUE_MAX: usize = 1_024;
 /// Peers that are looked at to find one that can be forgotten.
 const EVICTION_TRIES: usize = 64;
+/// The same, when another comes while there is room: so that those who stay are passed over by the time that there is none.
+const EVICTION_TRIES_AHEAD: usize = 4;
 
 /// What names a peer: for UDP its address with that which it spoke to, for DTLS the association. Ordered, so that what is due
 /// at the same time comes in an order that can be told; hashed, so that it is found at once.
@@ -239,6 +241,8 @@ struct Head {
 pub struct Endpoint<A> {
     peers: HashMap<A, Peer, Keyed>,
     timers: BTreeSet<(Instant, A)>,
+    /// Up to where those were looked at that may have to make room: they had not to.
+    looked_at: Option<(Instant, A)>,
     rates: Option<Rates<A>>,
     shared: Shared<A>,
 }
@@ -262,7 +266,7 @@ impl<A: Address> Endpoint<A> {
             counts: Counts::default(),
         };
         let rates = limits.requests_per_second_max.map(|per_second| Rates::new(per_second, now));
-        Self { peers: HashMap::with_hasher(Keyed(seed)), timers: BTreeSet::new(), rates, shared }
+        Self { peers: HashMap::with_hasher(Keyed(seed)), timers: BTreeSet::new(), looked_at: None, rates, shared }
     }
 
     /// Bounds how fast requests come by what `prefix` says of an address, as [`crate::prefix_of`] does, and not by peer.
@@ -468,8 +472,13 @@ impl<A: Address> Endpoint<A> {
         if self.shared.held.requests >= limits.requests_max || known.unwrap_or(0) >= limits.requests_per_peer_max {
             return false;
         }
-        if known.is_none() && self.peers.len() >= limits.peers_max && !self.evict(address) {
-            return false;
+        if known.is_none() {
+            if self.peers.len() >= limits.peers_max / 2 {
+                self.look_ahead();
+            }
+            if self.peers.len() >= limits.peers_max && !self.evict(address) {
+                return false;
+            }
         }
         if self.shared.held.exchanges < limits.exchanges_max {
             return true;
@@ -482,25 +491,26 @@ impl<A: Address> Endpoint<A> {
     /// Forgets the peer whose copies are least likely to come, of the others that nothing else is known of; or else one that
     /// has not shown where it is, with the bodies that it has begun.
     fn evict(&mut self, for_peer: &A) -> bool {
-        let mut after: Option<(Instant, A)> = None;
         let mut second_best = None;
         for _ in 0..EVICTION_TRIES {
-            let next = match &after {
-                None => self.timers.first(),
-                Some(after) => self.timers.range((Bound::Excluded(after), Bound::Unbounded)).next(),
+            let Some((at, address)) = self.next_to_look_at() else {
+                // Those that were passed over may have come to rest.
+                if self.looked_at.take().is_none() {
+                    break;
+                }
+                continue;
             };
-            let Some((at, address)) = next.cloned() else { break };
             let factor = self.shared.limits.amplification_max;
             let Some(peer) = self.peers.get_mut(&address).filter(|peer| address != *for_peer && peer.is_at_rest())
             else {
-                after = Some((at, address));
+                self.looked_at = Some((at, address));
                 continue;
             };
             if !peer.is_idle() {
                 if !peer.trust.is_shown(factor) {
                     second_best = second_best.or_else(|| Some(address.clone()));
                 }
-                after = Some((at, address));
+                self.looked_at = Some((at, address));
                 continue;
             }
             // It may be set for what is over by now: then it has been here for a short while only.
@@ -513,6 +523,26 @@ impl<A: Address> Endpoint<A> {
             second_best = Some(address);
         }
         second_best.is_some_and(|address| self.forget_for_room(&address))
+    }
+
+    /// Passes over those that are not to be forgotten.
+    fn look_ahead(&mut self) {
+        for _ in 0..EVICTION_TRIES_AHEAD {
+            let Some((at, address)) = self.next_to_look_at() else { return };
+            if self.peers.get(&address).is_some_and(Peer::is_idle) {
+                return;
+            }
+            self.looked_at = Some((at, address));
+        }
+    }
+
+    /// The peer behind those that were looked at, and when it is due.
+    fn next_to_look_at(&self) -> Option<(Instant, A)> {
+        let next = match &self.looked_at {
+            None => self.timers.first(),
+            Some(before) => self.timers.range((Bound::Excluded(before), Bound::Unbounded)).next(),
+        };
+        next.cloned()
     }
 
     fn forget_for_room(&mut self, address: &A) -> bool {

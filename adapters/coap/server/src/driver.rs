@@ -22,7 +22,7 @@ use crate::observers::{Observed, Observers};
 use crate::request;
 
 /// Bursts that are taken before anything else is looked at.
-const BURSTS_MAX: usize = 8;
+const BURSTS_MAX: usize = 2;
 /// Answers and messages that are handed on before the socket is looked at again.
 const BATCH_MAX: usize = 64;
 /// How long a socket goes on when all are told that the process ends: requests are on their way.
@@ -62,6 +62,8 @@ pub(crate) struct Driver {
     /// How the process ends, and when the next observer is told; nothing while it does not.
     leaving: Option<(DeparturePace, Instant)>,
     burst: Vec<Received>,
+    /// When what is done now came about: the clock is read for each event, not for each step.
+    now: Instant,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the face is a driver: it has the clock of its endpoint")]
@@ -87,7 +89,8 @@ impl Driver {
             // Its handshake has shown where a peer is.
             limits.amplification_max = None;
         }
-        let endpoint = Endpoint::new(limits, seed(), since_epoch(), now());
+        let now = now();
+        let endpoint = Endpoint::new(limits, seed(), since_epoch(), now);
         let endpoint = endpoint.by_prefix(|peer: &Peer| prefix_of(peer.address.ip()));
         Self {
             line,
@@ -101,6 +104,7 @@ impl Driver {
             counted_sessions: Default::default(),
             leaving: None,
             burst: Vec::new(),
+            now,
         }
     }
 
@@ -126,12 +130,13 @@ impl Driver {
                 () = line.readable() => Event::Readable,
                 (observer, told) = observers.next() => Event::Told(observer, told),
             };
+            self.now = now();
             match event {
-                Event::Departure(pace) => self.leaving = Some((pace, now())),
+                Event::Departure(pace) => self.leaving = Some((pace, self.now)),
                 Event::Farewell if !self.bid_farewell() => break,
                 Event::Farewell => {}
                 Event::Timeout => self.handle_timeout(),
-                Event::Grants => drop(self.sessions.as_mut().map(|sessions| sessions.handle_grants(now()))),
+                Event::Grants => drop(self.sessions.as_mut().map(|sessions| sessions.handle_grants(self.now))),
                 Event::Done(done) => self.handle_done(done),
                 Event::Readable => self.take_in(),
                 Event::Told(observer, told) => self.hear(&observer, told),
@@ -139,7 +144,7 @@ impl Driver {
             self.take_more();
         }
         if let Some(sessions) = &mut self.sessions {
-            sessions.close_all(now());
+            sessions.close_all(self.now);
         }
         self.act();
         self.face.metrics.add(&mut self.counted, self.endpoint.counts(), Default::default());
@@ -156,23 +161,22 @@ impl Driver {
     }
 
     fn handle_timeout(&mut self) {
-        let now = now();
-        self.endpoint.handle_timeout(now);
+        self.endpoint.handle_timeout(self.now);
         if let Some(sessions) = &mut self.sessions {
-            sessions.handle_timeout(now);
+            sessions.handle_timeout(self.now);
         }
     }
 
     fn take_in(&mut self) {
-        let now = now();
         for _ in 0..BURSTS_MAX {
+            self.now = now();
             let mut burst = std::mem::take(&mut self.burst);
             let is_more = self.line.take(&mut burst);
             self.face.metrics.received(burst.len());
             for Received { peer, datagram } in burst.drain(..) {
                 match &mut self.sessions {
-                    Some(sessions) => sessions.handle_datagram(peer, &datagram, now),
-                    None => self.endpoint.handle_datagram(peer, &datagram, now),
+                    Some(sessions) => sessions.handle_datagram(peer, &datagram, self.now),
+                    None => self.endpoint.handle_datagram(peer, &datagram, self.now),
                 }
                 self.act();
             }
@@ -205,7 +209,7 @@ impl Driver {
                     self.face.metrics.sent();
                     self.line.send(&address, &datagram);
                 }
-                dtls::Output::Received { peer, datagram } => self.endpoint.handle_datagram(peer, &datagram, now()),
+                dtls::Output::Received { peer, datagram } => self.endpoint.handle_datagram(peer, &datagram, self.now),
                 dtls::Output::Ended(peer) => {
                     self.endpoint.forget(&peer);
                     self.observers.remove_all_of(&peer);
@@ -218,7 +222,7 @@ impl Driver {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
                 Output::Send { peer, datagram } => match &mut self.sessions {
-                    Some(sessions) => sessions.send(&peer, &datagram, now()),
+                    Some(sessions) => sessions.send(&peer, &datagram, self.now),
                     None => {
                         self.face.metrics.sent();
                         self.line.send(&peer, &datagram);
@@ -243,7 +247,7 @@ impl Driver {
         match request.method {
             Code::GET if request::asks_for_resources(options) => {
                 let found = answer::acceptable(options.accept(), resources(options));
-                self.endpoint.respond(ticket, found, now());
+                self.endpoint.respond(ticket, found, self.now);
             }
             Code::GET if options.observe() == Some(Observe::Register) && self.leaving.is_none() => {
                 self.start(Box::pin(async move {
@@ -264,14 +268,14 @@ impl Driver {
             })),
             _ => {
                 let words = "publish with POST or PUT, subscribe with GET and Observe";
-                self.endpoint.respond(ticket, Response::refusal(Code::METHOD_NOT_ALLOWED, words), now());
+                self.endpoint.respond(ticket, Response::refusal(Code::METHOD_NOT_ALLOWED, words), self.now);
             }
         }
     }
 
     /// Who it is that the session is with in which this is asked.
     fn known(&mut self, ticket: &Ticket<Peer>) -> Option<Principal> {
-        self.sessions.as_mut()?.principal(ticket.peer(), now())
+        self.sessions.as_mut()?.principal(ticket.peer(), self.now)
     }
 
     /// Decides on a body of which the first block is here.
@@ -304,10 +308,10 @@ impl Driver {
     /// Tells the endpoint what was waited for.
     fn settle(&mut self, done: Done) {
         match done {
-            Done::Answer(ticket, response) => drop(self.endpoint.respond(ticket, response, now())),
-            Done::Admitted(ticket, Ok(bytes_max)) => drop(self.endpoint.admit(ticket, bytes_max, now())),
+            Done::Answer(ticket, response) => drop(self.endpoint.respond(ticket, response, self.now)),
+            Done::Admitted(ticket, Ok(bytes_max)) => drop(self.endpoint.admit(ticket, bytes_max, self.now)),
             Done::Admitted(ticket, Err(refusal)) => {
-                self.endpoint.respond(ticket, answer::refused(&refusal), now());
+                self.endpoint.respond(ticket, answer::refused(&refusal), self.now);
             }
             Done::Observed(ticket, mut observed, subscription) => {
                 let renewed = self.endpoint.renewed(&ticket);
@@ -316,7 +320,7 @@ impl Driver {
                 let content = answer::content(observed.last.as_deref(), self.face.bridge.now());
                 let response = answer::acceptable(observed.accept, content);
                 // Where it does not come about, the subscription goes too.
-                if let Some(observer) = self.endpoint.observe(ticket, response, now()) {
+                if let Some(observer) = self.endpoint.observe(ticket, response, self.now) {
                     self.observers.add(observer, *subscription, observed);
                 }
             }
@@ -356,7 +360,7 @@ impl Driver {
         let content = answer::content(last, self.face.bridge.now());
         let told = answer::acceptable(accept, content);
         if told.code.is_success() {
-            self.endpoint.notify(observer, told, now());
+            self.endpoint.notify(observer, told, self.now);
         } else {
             self.end(observer, told);
         }
@@ -365,7 +369,7 @@ impl Driver {
     /// Tells an observer that nothing more comes.
     //= RFC7641 4.2
     fn end(&mut self, observer: &Observer<Peer>, last_word: Response) {
-        self.endpoint.notify(observer, last_word, now());
+        self.endpoint.notify(observer, last_word, self.now);
         self.observers.remove(observer);
     }
 
@@ -374,13 +378,13 @@ impl Driver {
         let Some((pace, at)) = &mut self.leaving else { return false };
         if let Some(observer) = self.observers.first() {
             *at += (Duration::from_secs(1) / pace.per_second.get()).min(pace.within);
-            self.endpoint.dismiss(&observer, answer::refused(&Refusal::ShuttingDown), now());
+            self.endpoint.dismiss(&observer, answer::refused(&Refusal::ShuttingDown), self.now);
             self.observers.remove(&observer);
             return true;
         }
         // Once more, when all are told: what is on its way is answered.
         let is_last = pace.within.is_zero();
-        *at = now() + LAST_REQUEST_MAX.min(pace.within / 2);
+        *at = self.now + LAST_REQUEST_MAX.min(pace.within / 2);
         pace.within = Duration::ZERO;
         !is_last
     }

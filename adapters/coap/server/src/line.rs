@@ -4,12 +4,10 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Datagrams, or trains of them, that are taken at once.
-const BURST: usize = 8;
 /// Bytes of the longest datagram, or train of them.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
@@ -34,6 +32,8 @@ impl Peer {
 pub(crate) struct Line {
     socket: UdpSocket,
     state: UdpSocketState,
+    /// The one address of ours that it has, where it has one alone.
+    bound: Option<IpAddr>,
     buffers: Box<[u8]>,
 }
 
@@ -46,7 +46,9 @@ pub(crate) struct Received {
 impl Line {
     pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { socket, state, buffers: vec![0; BURST * DATAGRAM_BYTES_MAX].into() })
+        let bound = Some(socket.local_addr()?.ip()).filter(|address| !address.is_unspecified());
+        // Pages of it that nothing comes to take no memory.
+        Ok(Self { socket, state, bound, buffers: vec![0; BATCH_SIZE * DATAGRAM_BYTES_MAX].into() })
     }
 
     /// Waits until there is something to take.
@@ -58,8 +60,8 @@ impl Line {
     /// Takes a burst. What is of no peer that could be answered, or not to us alone, is passed over.
     //= RFC7252 8
     pub(crate) fn take(&mut self, into: &mut Vec<Received>) -> bool {
-        let Self { socket, state, buffers } = self;
-        let mut metas = [RecvMeta::default(); BURST];
+        let Self { socket, state, buffers, .. } = self;
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let count = {
             let mut slices = buffers.chunks_exact_mut(DATAGRAM_BYTES_MAX).map(IoSliceMut::new).collect::<Vec<_>>();
             socket.try_io(Interest::READABLE, || state.recv((&*socket).into(), &mut slices, &mut metas))
@@ -83,7 +85,8 @@ impl Line {
             ecn: None,
             contents: datagram,
             segment_size: None,
-            src_ip: peer.local,
+            // To say what goes without saying costs the kernel a look at it.
+            src_ip: peer.local.filter(|local| Some(*local) != self.bound),
         };
         let sent = self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
         if let Err(error) = sent {

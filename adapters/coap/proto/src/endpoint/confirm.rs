@@ -87,17 +87,16 @@ impl Peer {
     //= RFC7252 4.7
     pub(super) fn pump<A: Address>(&mut self, scope: &mut Scope<'_, A>) {
         let limits = scope.shared.limits;
-        self.held_until = None;
         loop {
-            let out = self.confirmables.iter().filter(|message| message.at().is_some()).count();
-            let next = self.confirmables.iter().position(|message| message.at().is_none());
+            let is_waiting = |message: &Confirmable| message.at().is_none();
+            let is_notification = |message: &Confirmable| matches!(message.of, Of::Observation(_));
+            let out = self.confirmables.iter().filter(|message| !is_waiting(message)).count();
+            // Where there is no id for it, a notification lets others go first.
+            let id_at = self.id_at(scope);
+            self.held_until = id_at.filter(|_| self.confirmables.iter().any(|m| is_waiting(m) && is_notification(m)));
+            let may_go = |message: &Confirmable| is_waiting(message) && (id_at.is_none() || !is_notification(message));
+            let next = self.confirmables.iter().position(may_go);
             let Some(at) = next.filter(|_| out < limits.in_flight_max.max(1)) else { return };
-            if matches!(self.confirmables[at].of, Of::Observation(_)) {
-                self.held_until = self.id_at(scope);
-                if self.held_until.is_some() {
-                    return;
-                }
-            }
             if let Of::Observation(serial) = self.confirmables[at].of {
                 let Some((id, datagram)) = self.confirmable_notification(serial, scope) else {
                     self.confirmables.remove(at);
