@@ -8,10 +8,7 @@ use tidegate_amqp::{AmqpBroker, AmqpConfig, UrlSource};
 use tidegate_bridge::{Broker, QueueLimits};
 use tidegate_memory::MemoryBroker;
 
-use crate::options::Options;
-
-/// The URL of the broker in process.
-const MEMORY: &str = "memory:";
+use crate::options::{MEMORY, Options};
 
 /// The broker that the options ask for; it connects on its own.
 pub(crate) fn start(options: &Options, registry: &mut Registry) -> Result<Arc<dyn Broker>> {

@@ -1,82 +1,105 @@
 //! The identity of DTLS: the certificate that TLS has too, as far as DTLS can use it, reloaded with it.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use tidegate_coap::{CoapFace, DtlsLimits, Identity};
-use tidegate_daemon as daemon;
-use tidegate_daemon::tls::{ClientAuth, TlsFiles};
+use anyhow::{Error, Result};
+use tidegate_coap::{CoapFace, Identity, IdentityError};
+use tidegate_daemon::tls::{self, ClientAuth, TlsError, TlsFiles, WatchedFiles};
 use tokio::sync::watch;
 
-use crate::options::Options;
-
-/// The identity of the options' files, and what tells of their changes.
+/// The identity of watched files.
 pub(crate) struct Watched {
+    held: watch::Receiver<tls::Identity>,
     files: TlsFiles,
-    changes: watch::Receiver<u64>,
+    /// A certificate that DTLS can use, the newest.
+    pair: Option<tls::Identity>,
+    /// CAs that DTLS can use, the newest.
+    authorities: tls::Identity,
     first: Option<Identity>,
 }
 
 impl Watched {
-    /// Of the options' files; none where they name none, or DTLS is not served. With a certificate that is of no use for DTLS,
-    /// as one of RSA, shared keys alone are spoken: that is logged, and an error only where devices must show certificates.
-    pub(crate) fn load(options: &Options) -> Result<Option<Self>> {
-        let (Some(cert), Some(key)) = (options.tls_cert.clone(), options.tls_key.clone()) else { return Ok(None) };
-        if options.listen_coaps.address().is_none() {
-            return Ok(None);
-        }
-        let client_auth = options.client_auth();
-        let files = TlsFiles { cert, key, client_auth, alpn: Vec::new() };
-        let changes = daemon::watch::watch(files.paths());
-        let first = match identity(&files) {
+    /// Of `files`, which are watched. With a certificate that is of no use for DTLS, as one of RSA, shared keys alone are
+    /// spoken: that is logged, and an error only where devices must show certificates.
+    pub(crate) fn new(watched: &WatchedFiles, files: TlsFiles) -> Result<Self> {
+        let mut held = watched.identity();
+        let now = held.borrow_and_update().clone();
+        let first = match identity(&now, &now, &files) {
             Ok(identity) => Some(identity),
-            Err(error) if matches!(files.client_auth, ClientAuth::Required(_)) => {
-                return Err(error.context("--listen-coaps, with --tls-client-auth required"));
-            }
             Err(error) => {
+                let error = Error::new(error).context(path(&files, error).display().to_string());
+                if is_required(&files) {
+                    return Err(error.context("--listen-coaps, with --tls-client-auth required"));
+                }
                 tracing::warn!("DTLS is served without certificates: {error:#}");
                 None
             }
         };
-        Ok(Some(Self { files, changes, first }))
+        Ok(Self { held, files, pair: first.is_some().then(|| now.clone()), authorities: now, first })
     }
 
-    /// Gives the face the identity, and again whenever its files change.
-    pub(crate) fn keep(self, face: &Arc<CoapFace>) {
-        let Self { files, mut changes, first } = self;
-        if first.is_some() {
-            face.set_identity(first);
+    /// Gives the face the identity, and again whenever the files change.
+    pub(crate) fn keep(mut self, face: &Arc<CoapFace>) {
+        if let Some(first) = self.first.take() {
+            face.set_identity(Some(first));
         }
         let face = Arc::downgrade(face);
         tokio::spawn(async move {
-            while changes.changed().await.is_ok() {
+            while self.held.changed().await.is_ok() {
                 let Some(face) = face.upgrade() else { break };
-                match identity(&files) {
-                    Ok(identity) => face.set_identity(Some(identity)),
-                    Err(error) => tracing::warn!("certificate of DTLS not reloaded, the one before stays: {error:#}"),
+                if let Some(identity) = self.renewed() {
+                    face.set_identity(Some(identity));
                 }
             }
         });
     }
-}
 
-fn identity(files: &TlsFiles) -> Result<Identity> {
-    let (chain, key, client_ca) = (files.chain()?, files.private_key()?, files.client_auth.authorities()?);
-    let leaf = chain.first().context("a chain has a leaf")?;
-    let identity = Identity::new(leaf, &key, &client_ca).with_context(|| files.cert.display().to_string())?;
-    Ok(if matches!(files.client_auth, ClientAuth::Required(_)) { identity.required() } else { identity })
-}
-
-/// The bounds of one of so many sockets.
-pub(crate) fn limits(options: &Options, sockets: usize) -> DtlsLimits {
-    let share = |all: usize| (all / sockets.max(1)).max(1);
-    let defaults = DtlsLimits::default();
-    DtlsLimits {
-        sessions_max: share(options.coaps_sessions_max),
-        half_open_max: share(options.coaps_half_open_max),
-        handshakes_per_second_max: options.coaps_handshakes_per_second_max,
-        // Between two that are to be acknowledged, an observation may be as silent as that.
-        idle_max: defaults.idle_max.max(options.coap_ping_period.0 * 2),
-        ..defaults
+    /// What is to be shown and believed now: of the certificate and the CAs each as it was before where the new one is of no
+    /// use for DTLS. Nothing where there has never been a certificate for it.
+    fn renewed(&mut self) -> Option<Identity> {
+        let new = self.held.borrow_and_update().clone();
+        match Identity::new(new.leaf(), new.private_key(), &[]) {
+            Ok(_) => self.pair = Some(new.clone()),
+            Err(error) => tls::not_reloaded("certificate of DTLS", &wrong(&self.files, error)),
+        }
+        let pair = self.pair.as_ref()?;
+        match identity(pair, &new, &self.files) {
+            Ok(identity) => {
+                self.authorities = new;
+                Some(identity)
+            }
+            Err(error) => {
+                tls::not_reloaded("CAs of clients of DTLS", &wrong(&self.files, error));
+                identity(pair, &self.authorities, &self.files).ok()
+            }
+        }
     }
+}
+
+/// Of the certificate of the one and the CAs of the other.
+fn identity(pair: &tls::Identity, authorities: &tls::Identity, files: &TlsFiles) -> Result<Identity, IdentityError> {
+    let identity = Identity::new(pair.leaf(), pair.private_key(), authorities.authorities())?;
+    Ok(if is_required(files) { identity.required() } else { identity })
+}
+
+/// Whether devices must show certificates.
+const fn is_required(files: &TlsFiles) -> bool {
+    matches!(files.client_auth, ClientAuth::Required(_))
+}
+
+/// The file that an error is about.
+fn path(files: &TlsFiles, error: IdentityError) -> &Path {
+    match error {
+        IdentityError::Key => &files.cert,
+        IdentityError::ClientCa => files.client_auth.ca().unwrap_or(&files.cert),
+    }
+}
+
+fn wrong(files: &TlsFiles, error: IdentityError) -> TlsError {
+    let option = match error {
+        IdentityError::Key => "--tls-cert",
+        IdentityError::ClientCa => "--tls-client-ca",
+    };
+    TlsError::File { option, path: path(files, error).to_owned(), reason: error.to_string() }
 }

@@ -1,6 +1,5 @@
 //! The faces of the process: what each is served with, where, and how it ends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -19,8 +18,8 @@ use tidegate_mqtt_proto::Limits;
 use tidegate_ws::{Sockets, WsFace, WsLimits};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::coaps;
 use crate::options::{self, Options, Spoken};
+use crate::{coaps, shares};
 
 /// All of them; which are served is decided by their listeners.
 pub(crate) struct Faces {
@@ -53,15 +52,25 @@ pub(crate) enum Port {
 }
 
 impl Certificates {
-    /// Of the options' files; none where they name none.
+    /// Of the options' files; none where they name none, and none for what is not open. The files are read once for all.
     pub(crate) fn load(options: &Options) -> Result<Self> {
-        Ok(Self {
-            https: tls(options, &[b"h2", b"http/1.1"])?,
-            mqtts: tls(options, &[b"mqtt"])?,
+        let mut certificates = Self { https: None, mqtts: None, mqtt_wss: None, coaps: None };
+        let (Some(cert), Some(key)) = (options.tls_cert.clone(), options.tls_key.clone()) else {
+            return Ok(certificates);
+        };
+        let open = |listen: Listen| listen.address().is_some();
+        let Options { listen_https, listen_mqtts, listen_mqtt_wss, listen_coaps, .. } = *options;
+        if [listen_https, listen_mqtts, listen_mqtt_wss, listen_coaps].into_iter().any(open) {
+            let files = TlsFiles { cert, key, client_auth: options.client_auth() };
+            let watched = files.clone().watch()?;
+            let tls = |listen, alpn| open(listen).then(|| watched.tls(alpn));
+            certificates.https = tls(listen_https, &[b"h2", b"http/1.1"]);
+            certificates.mqtts = tls(listen_mqtts, &[b"mqtt"]);
             // A handshake is of HTTP/1.1.
-            mqtt_wss: tls(options, &[b"http/1.1"])?,
-            coaps: coaps::Watched::load(options)?,
-        })
+            certificates.mqtt_wss = tls(listen_mqtt_wss, &[b"http/1.1"]);
+            certificates.coaps = open(listen_coaps).then(|| coaps::Watched::new(&watched, files)).transpose()?;
+        }
+        Ok(certificates)
     }
 }
 
@@ -108,7 +117,12 @@ impl Faces {
             http: HttpFace::new(Arc::clone(bridge), http, registry),
             ws: WsFace::new(Arc::clone(bridge), Arc::clone(&mqtt), ws, registry),
             mqtt,
-            coap: CoapFace::new(Arc::clone(bridge), coap_limits(options), coaps::limits(options, cores()), registry),
+            coap: CoapFace::new(
+                Arc::clone(bridge),
+                shares::coap(options, cores()),
+                shares::coaps(options, cores()),
+                registry,
+            ),
         }
     }
 
@@ -219,21 +233,4 @@ fn open_udp(option: &'static str, listen: Listen) -> Result<Vec<UdpSocket>> {
 /// How many sockets there are for datagrams.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The bounds of one socket's endpoint.
-fn coap_limits(options: &Options) -> tidegate_coap_proto::Limits {
-    tidegate_coap_proto::Limits {
-        ping_period: options.coap_ping_period.0,
-        requests_per_second_max: options.coap_requests_per_second_max,
-        ..tidegate_coap_proto::Limits::default()
-    }
-}
-
-/// TLS for a face that agrees on one of these protocols.
-fn tls(options: &Options, alpn: &[&[u8]]) -> Result<Option<Tls>> {
-    let files: (Option<PathBuf>, Option<PathBuf>) = (options.tls_cert.clone(), options.tls_key.clone());
-    let (Some(cert), Some(key)) = files else { return Ok(None) };
-    let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Some(Tls::watched(TlsFiles { cert, key, client_auth: options.client_auth(), alpn })?))
 }

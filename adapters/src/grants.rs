@@ -39,7 +39,7 @@ pub(crate) fn open(options: &Options, grants: &Arc<Grants>, registry: &mut Regis
         ca: given(&options.grants_ca),
         token: given(&options.grants_token),
         cache: cache.map(|folder| CacheOptions { folder, key: given(&options.grants_cache_key) }),
-        shared_keys: options.listen_coaps.address().is_some(),
+        shared_keys: options.takes_shared_keys(),
         staleness_max: options.grants_max_staleness.0,
     };
     Ok(Source::Stream(GrantStream::start(options, grants, registry)?))
@@ -84,7 +84,7 @@ pub(crate) struct ManifestGrants {
 impl ManifestGrants {
     pub(crate) fn new(manifests: Manifests, grants: Arc<Grants>, registry: &mut Registry) -> Self {
         let faulty = Gauge::default();
-        registry.register("tidegate_manifests_faulty", "Files of --manifests that cannot be used", faulty.clone());
+        registry.register("manifests_faulty", "Files of --manifests that cannot be used", faulty.clone());
         Self { manifests, grants, generation: 0, said: BTreeSet::new(), faulty }
     }
 

@@ -8,6 +8,7 @@ mod faces;
 mod grants;
 mod options;
 mod run;
+mod shares;
 
 use std::process::ExitCode;
 
@@ -23,7 +24,9 @@ fn main() -> ExitCode {
 }
 
 fn try_main() -> Result<ExitCode, ExitCode> {
-    let (options, spoken) = program::options::<Program>(NAME, std::env::args_os())?.face.options();
+    let (Program { face }, given) = program::options_given::<Program>(NAME, std::env::args_os())?;
+    let wrong = |error| program::fail(NAME, Exit::Configuration, &error);
+    let (options, spoken) = face.options(&given).map_err(wrong)?;
     let ended = program::run(NAME, &options.process, run::run(&options, spoken))?;
     Ok(match ended {
         Ok(()) => Exit::Done.into(),

@@ -1,12 +1,14 @@
 //! What one can tell the adapter: flags, environment, file.
 
+mod effect;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tidegate_daemon::config::{Listen, Span};
+use tidegate_daemon::config::{Given, Listen, Span};
 use tidegate_daemon::program::ProcessOptions;
 use tidegate_daemon::tls::ClientAuth;
 
@@ -34,28 +36,22 @@ pub(crate) enum Face {
 }
 
 impl Face {
-    /// The options, and what is served where HTTP is spoken.
-    pub(crate) fn options(self) -> (Options, Spoken) {
-        let off = Listen::Off;
-        let no_http = |options| Options { listen_http: off, listen_https: off, ..options };
-        let no_mqtt = |options| Options {
-            listen_mqtt: off,
-            listen_mqtts: off,
-            listen_mqtt_ws: off,
-            listen_mqtt_wss: off,
-            ..options
+    /// The options, and what is served where HTTP is spoken. What this adapter does not serve is off.
+    ///
+    /// # Errors
+    /// When the options do not go together, or one that is given cannot have an effect.
+    pub(crate) fn options(self, given: &Given) -> Result<(Options, Spoken)> {
+        let (mut options, adapter) = match self {
+            Self::Http(options) => (options, effect::HTTP),
+            Self::Ws(options) => (options, effect::WS),
+            Self::Mqtt(options) => (options, effect::MQTT),
+            Self::Coap(options) => (options, effect::COAP),
+            Self::All(options) => (options, effect::ALL),
         };
-        let no_coap = |options| Options { listen_coap: off, listen_coaps: off, ..options };
-        match self {
-            Self::Http(options) => (no_mqtt(no_coap(options)), Spoken { requests: true, sockets: false }),
-            Self::Ws(options) => {
-                let options = Options { listen_mqtt: off, listen_mqtts: off, ..no_coap(options) };
-                (options, Spoken { requests: false, sockets: true })
-            }
-            Self::Mqtt(options) => (no_http(no_coap(options)), Spoken { requests: false, sockets: false }),
-            Self::Coap(options) => (no_http(no_mqtt(options)), Spoken { requests: false, sockets: false }),
-            Self::All(options) => (options, Spoken { requests: true, sockets: true }),
-        }
+        options.check()?;
+        effect::check(&options, given, &adapter)?;
+        effect::close_others(&mut options, &adapter);
+        Ok((options, adapter.spoken))
     }
 }
 
@@ -102,12 +98,12 @@ pub(crate) struct Options {
     pub(crate) grants_token: Option<PathBuf>,
 
     /// Keep the last table in this folder, for a start while the operator is away
-    #[arg(long, value_name = "DIR", env = "TIDEGATE_GRANTS_CACHE", requires = "grants_cache_key")]
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_GRANTS_CACHE")]
     pub(crate) grants_cache: Option<PathBuf>,
 
     /// A file with a secret of at least 32 bytes, by which the kept table is encrypted, with the keys in clear that CoAP over
     /// DTLS needs, and known as written here; made where there is none. It is not to lie where the table lies
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CACHE_KEY", requires = "grants_cache")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_GRANTS_CACHE_KEY")]
     pub(crate) grants_cache_key: Option<PathBuf>,
 
     /// How long the last table counts while the operator is away; 0s for ever. Beyond it everyone is refused
@@ -171,11 +167,11 @@ pub(crate) struct Options {
     pub(crate) listen_coaps: Listen,
 
     /// The certificate chain, PEM; reloaded in place when it changes
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CERT", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// The certificate's private key, PEM
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_KEY", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// The CAs that sign clients' certificates, PEM, by which Things are known without a key; reloaded in place when it
@@ -203,16 +199,17 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_COAP_PING_PERIOD", default_value = "12h")]
     pub(crate) coap_ping_period: Span,
 
-    /// Requests of CoAP that one core takes in a second from one part of the network, a /24 of IPv4 or a /56 of IPv6; any where
-    /// absent. More are told to come again (4.29)
+    /// Requests of CoAP that one socket takes in a second from one part of the network, a /24 of IPv4 or a /56 of IPv6; any
+    /// where absent. There is a socket a core, and another one for DTLS. More are told to come again (4.29)
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAP_REQUESTS_PER_SECOND_MAX")]
     pub(crate) coap_requests_per_second_max: Option<NonZeroU32>,
 
-    /// Sessions of DTLS; beyond that the one that was used least lately ends. Each takes less than 8 kB
+    /// Sessions of DTLS; beyond that the one that was used least lately ends. Each takes less than 8 kB. One ends too after 25 h
+    /// of silence, or after two of --coap-ping-period where that is longer
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_SESSIONS_MAX", default_value_t = 50_000)]
     pub(crate) coaps_sessions_max: usize,
 
-    /// Handshakes of DTLS that have not ended; beyond that the oldest is given up. Each takes less than 8 kB
+    /// Handshakes of DTLS that have not ended; beyond that the oldest is given up. Each takes less than 8 kB, and may take 30 s
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_HALF_OPEN_MAX", default_value_t = 20_000)]
     pub(crate) coaps_half_open_max: usize,
 
@@ -280,6 +277,8 @@ pub(crate) struct Options {
     pub(crate) drain_connections_per_second: NonZeroU32,
 }
 
+/// The URL of the broker in process.
+pub(crate) const MEMORY: &str = "memory:";
 /// Longest silence of an event stream that proxies bear.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30);
 /// A shorter one would be a load of its own.
@@ -295,37 +294,43 @@ const BODIES_BYTES_MIN: usize = 1_024;
 
 impl Options {
     /// What no single value shows to be wrong by its form.
-    pub(crate) fn check(&self) -> Result<()> {
-        let keep_alive = self.http_keep_alive.0;
-        ensure!(
-            !keep_alive.is_zero() && keep_alive <= KEEP_ALIVE_MAX,
-            "--http-keep-alive: more than 0 and at most 30s is needed"
-        );
-        ensure!(!self.http_timeout.0.is_zero(), "--http-timeout: more than 0 is needed");
-        ensure!(
-            self.http_bodies_bytes_max >= BODIES_BYTES_MIN,
-            "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
-        );
-        self.check_websocket()?;
+    fn check(&self) -> Result<()> {
+        self.check_pairs()?;
         self.check_tls()?;
+        self.check_sources()?;
+        self.check_http()?;
+        self.check_websocket()?;
+        self.check_mqtt()?;
         ensure!(!self.coap_ping_period.0.is_zero(), "--coap-ping-period: more than 0 is needed");
-        if let Some(Span(span)) = self.mqtt_keep_alive_max {
-            ensure!(
-                (MQTT_KEEP_ALIVE_MIN..=MQTT_KEEP_ALIVE_MAX).contains(&span),
-                "--mqtt-keep-alive-max: from 1s to 18h is needed"
-            );
-        }
-        ensure!(
-            self.mqtt_session_expiry_max.0 <= MQTT_SESSION_EXPIRY_MAX,
-            "--mqtt-session-expiry-max: at most 365d is needed"
-        );
-        for (option, least) in [
+        ensure!(!self.publish_timeout.0.is_zero(), "--publish-timeout: more than 0 is needed");
+        for (option, count) in [
+            ("--connections-max", self.connections_max),
+            ("--coaps-sessions-max", self.coaps_sessions_max),
+            ("--coaps-half-open-max", self.coaps_half_open_max),
             ("--mqtt-half-open-max", self.mqtt_half_open_max),
             ("--mqtt-waiting-max", self.mqtt_waiting_max),
             ("--mqtt-waiting-bytes-max", self.mqtt_waiting_bytes_max),
+            ("--websocket-in-flight-max", self.websocket_in_flight_max),
         ] {
-            ensure!(least > 0, "{option}: at least 1 is needed");
+            ensure!(count > 0, "{option}: at least 1 is needed");
         }
+        Ok(())
+    }
+
+    /// What is of no use without another. Not left to clap, which does not see what a file says.
+    fn check_pairs(&self) -> Result<()> {
+        for ((option, value), (other, needed)) in [
+            (("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)),
+            (("--grants-cache", &self.grants_cache), ("--grants-cache-key", &self.grants_cache_key)),
+        ] {
+            ensure!(value.is_none() || needed.is_some(), "{option}: {other} is needed");
+            ensure!(needed.is_none() || value.is_some(), "{other}: {option} is needed");
+        }
+        Ok(())
+    }
+
+    /// Where grants come from, and which broker.
+    fn check_sources(&self) -> Result<()> {
         match (&self.manifests, &self.grants) {
             (None, None) => bail!("--manifests or --grants: one of them is needed"),
             (Some(_), Some(_)) => bail!("--manifests and --grants: one of them is enough"),
@@ -337,7 +342,34 @@ impl Options {
             let named = self.broker.is_some() || self.broker_file.is_some();
             ensure!(named, "--broker or --broker-file: is needed with --grants");
         }
-        ensure!(self.connections_max > 0, "--connections-max: at least 1 is needed");
+        Ok(())
+    }
+
+    fn check_http(&self) -> Result<()> {
+        let keep_alive = self.http_keep_alive.0;
+        ensure!(
+            !keep_alive.is_zero() && keep_alive <= KEEP_ALIVE_MAX,
+            "--http-keep-alive: more than 0 and at most 30s is needed"
+        );
+        ensure!(!self.http_timeout.0.is_zero(), "--http-timeout: more than 0 is needed");
+        ensure!(
+            self.http_bodies_bytes_max >= BODIES_BYTES_MIN,
+            "--http-bodies-bytes-max: at least {BODIES_BYTES_MIN} is needed"
+        );
+        Ok(())
+    }
+
+    fn check_mqtt(&self) -> Result<()> {
+        if let Some(Span(span)) = self.mqtt_keep_alive_max {
+            ensure!(
+                (MQTT_KEEP_ALIVE_MIN..=MQTT_KEEP_ALIVE_MAX).contains(&span),
+                "--mqtt-keep-alive-max: from 1s to 18h is needed"
+            );
+        }
+        ensure!(
+            self.mqtt_session_expiry_max.0 <= MQTT_SESSION_EXPIRY_MAX,
+            "--mqtt-session-expiry-max: at most 365d is needed"
+        );
         Ok(())
     }
 
@@ -347,6 +379,16 @@ impl Options {
         let is_served = self.tls_cert.is_some() || self.tls_client_ca.is_none();
         ensure!(is_served, "--tls-client-ca: --tls-cert is needed, with which TLS is served");
         Ok(())
+    }
+
+    /// Whether the broker is in this process.
+    fn has_own_broker(&self) -> bool {
+        self.broker_file.is_none() && self.broker.as_ref().is_none_or(|url| url == MEMORY)
+    }
+
+    /// Whether devices may show shared keys over DTLS, which the adapter has to know then.
+    pub(crate) fn takes_shared_keys(&self) -> bool {
+        self.listen_coaps.address().is_some() && !matches!(self.client_auth(), ClientAuth::Required(_))
     }
 
     /// Whether clients show certificates over TLS, and who signs them.
@@ -370,7 +412,6 @@ impl Options {
             self.websocket_ping_interval < self.websocket_idle_timeout,
             "--websocket-ping-interval: less than --websocket-idle-timeout is needed: who has nothing to say answers pings alone"
         );
-        ensure!(self.websocket_in_flight_max > 0, "--websocket-in-flight-max: at least 1 is needed");
         for origin in self.websocket_origins.iter().flatten() {
             let is_one = self::origin(origin).is_some();
             ensure!(is_one, "--websocket-origins: {origin:?} is none: https://app.example.com is one");
@@ -401,21 +442,4 @@ pub(crate) fn origin(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_origin_is_what_a_browser_would_say() {
-        let check = |text: &str, expected: Option<&str>| assert_eq!(origin(text).as_deref(), expected, "{text}");
-        check("https://app.example.com", Some("https://app.example.com"));
-        check(" HTTPS://App.example.com:443", Some("https://app.example.com"));
-        check("http://localhost:8080", Some("http://localhost:8080"));
-        check("https://[::1]:8443", Some("https://[::1]:8443"));
-        check("null", Some("null"));
-        for none in
-            ["", "app.example.com", "https://", "https://a/", "https://*.a", "https://a?b", "https://u@a", "1://a"]
-        {
-            check(none, None);
-        }
-    }
-}
+pub(crate) mod tests;

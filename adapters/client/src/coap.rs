@@ -22,7 +22,7 @@ use crate::http::PUBLISH_MAX;
 use crate::{Address, Credential, Publication, QoS};
 
 use dtls::DtlsConfig;
-use line::Line;
+use line::{Line, broken, silence};
 use wire::{Block, Body, Target, content_format, is_success, refusal};
 
 pub(crate) use observation::CoapSubscription;
@@ -95,7 +95,8 @@ impl CoapClient {
             Some(line) => line,
             None => self.open("publish").await?,
         };
-        let outcome = post(&mut line, &target, format, &publication.payload).await;
+        let is_sure = publication.qos != QoS::AtMostOnce;
+        let outcome = post(&mut line, &target, format, &publication.payload, is_sure).await;
         // After what broke, the server may be somewhere else.
         if !matches!(outcome, Err(ClientError::Connection { .. })) {
             *publisher = Some(line);
@@ -127,9 +128,16 @@ fn sayable(publication: &Publication) -> Result<Option<u16>, ClientError> {
     content_type.as_deref().map(content_format).transpose()
 }
 
-/// Sends a body, in blocks where it is large.
+/// Sends a body, in blocks where it is large. Where it need not be sure to arrive, it has gone when the server has nothing
+/// to say to it; but who says nothing to a block has not taken it.
 //= RFC7959 2.3, 2.5
-async fn post(line: &mut Line, target: &Target, format: Option<u16>, payload: &[u8]) -> Result<(), ClientError> {
+async fn post(
+    line: &mut Line,
+    target: &Target,
+    format: Option<u16>,
+    payload: &[u8],
+    is_sure: bool,
+) -> Result<(), ClientError> {
     let mut body = Body::new(payload);
     loop {
         let (part, block) = body.next()?;
@@ -144,7 +152,12 @@ async fn post(line: &mut Line, target: &Target, format: Option<u16>, payload: &[
             }
         }
         part.clone_into(&mut request.payload);
-        let response = line.ask(request, "publish").await?;
+        let response =
+            if is_sure { Some(line.ask(request, "publish").await?) } else { line.mention(request, "publish").await? };
+        let Some(response) = response else {
+            let is_last = block.is_none_or(|block| !block.more);
+            return if is_last { Ok(()) } else { Err(broken("publish", silence())) };
+        };
         let answered = Block::of(&response, CoapOption::Block1);
         let goes_on = response.header.code == MessageClass::Response(ResponseType::Continue);
         match block {
@@ -176,6 +189,7 @@ mod tests {
         let plain = Publication::json("1");
         assert_eq!(sayable(&plain).unwrap(), Some(50));
         assert_eq!(sayable(&Publication::default()).unwrap(), None);
+        assert_eq!(sayable(&Publication { qos: QoS::AtMostOnce, ..plain.clone() }).unwrap(), Some(50));
         let property = ("a".to_owned(), "b".to_owned());
         for other in [
             Publication { retain: true, ..plain.clone() },

@@ -26,7 +26,8 @@ use ws::{WsClient, WsSubscription};
 /// How surely a message is to arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QoS {
-    /// Level 0: over MQTT the server answers nothing, and a refusal ends the connection.
+    /// Level 0: over MQTT the server answers nothing, and a refusal ends the connection; over CoAP the message is not
+    /// confirmable, is sent once, and may be lost.
     AtMostOnce,
     /// Level 1: the server answers when it has the message.
     #[default]
@@ -147,7 +148,8 @@ impl Client {
         }
     }
 
-    /// Publishes, and returns when the server has accepted it; over MQTT with QoS 0, when it is sent.
+    /// Publishes, and returns when the server has accepted it; over MQTT with QoS 0, when it is sent. Over CoAP with QoS 0
+    /// what the server says within 2 s counts, and where it says nothing the message is sent.
     ///
     /// CoAP has words for the payload and for a few content types alone: whatever else is asked for of a message is
     /// [`ClientError::Setup`] there, and not left out in silence.

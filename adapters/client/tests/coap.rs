@@ -114,7 +114,11 @@ fn texts(packet: &Packet, option: CoapOption) -> Vec<String> {
 }
 
 fn publishing(device: &Client, payload: &[u8]) -> JoinHandle<Result<(), ClientError>> {
-    let (device, publication) = (device.clone(), Publication::json(payload.to_vec()));
+    publishing_with(device, payload, QoS::default())
+}
+
+fn publishing_with(device: &Client, payload: &[u8], qos: QoS) -> JoinHandle<Result<(), ClientError>> {
+    let (device, publication) = (device.clone(), Publication { qos, ..Publication::json(payload.to_vec()) });
     tokio::spawn(async move { device.publish(&Address::new("lab.telemetry", "a"), publication).await })
 }
 
@@ -163,6 +167,52 @@ async fn a_message_is_confirmable_and_says_who_and_what() {
     let outcome = publishing_other.await.unwrap();
     assert!(matches!(&outcome, Err(ClientError::Refused { status: Status::Coap(FORBIDDEN), .. })));
     assert_eq!(refused(outcome), "refused with 4.03: no grant");
+}
+
+/// It is sent once, and what the server has to say to it is told; where that is nothing, it is sent all the same.
+//= RFC7252 4.3
+#[tokio::test]
+async fn a_message_of_qos_0_is_not_confirmable() {
+    let mut server = Server::start().await;
+    let device = server.device();
+    let said = |request: &Packet, code| Say::new(MessageType::NonConfirmable, 1, code).of(request);
+    for (code, expected) in [(Some(CHANGED), ""), (Some(FORBIDDEN), "refused with 4.03: no grant"), (None, "")] {
+        let publishing = publishing_with(&device, b"1", QoS::AtMostOnce);
+        let request = server.hear().await;
+        assert_eq!((request.header.get_type(), &*request.payload), (MessageType::NonConfirmable, b"1".as_slice()));
+        assert_eq!(request.get_option(CoapOption::NoResponse), None);
+        if let Some(code) = code {
+            server.say(said(&request, code).payload(b"no grant")).await;
+        }
+        let outcome = publishing.await.unwrap();
+        assert_eq!(outcome.map_or_else(|error| error.to_string(), |()| String::new()), expected);
+    }
+    // Nor does a proof that is asked for make it so.
+    let publishing = publishing_with(&device, b"2", QoS::AtMostOnce);
+    let request = server.hear().await;
+    assert_eq!(&*request.payload, b"2", "the one before was sent once");
+    server.say(said(&request, UNAUTHORIZED).option(ECHO, b"one")).await;
+    let again = server.hear().await;
+    assert_eq!(
+        (again.header.get_type(), again.get_first_option(ECHO)),
+        (MessageType::NonConfirmable, Some(&b"one".to_vec()))
+    );
+    server.say(said(&again, CHANGED)).await;
+    publishing.await.unwrap().unwrap();
+}
+
+/// Who has not taken a block has not taken the message.
+#[tokio::test]
+async fn a_block_of_qos_0_that_nobody_answers_is_told() {
+    let mut server = Server::start().await;
+    let publishing = publishing_with(&server.device(), &[0; 2_500], QoS::AtMostOnce);
+    let request = server.hear().await;
+    assert_eq!(request.header.get_type(), MessageType::NonConfirmable);
+    let first = Say::new(MessageType::NonConfirmable, 1, CONTINUE).of(&request);
+    server.say(first.number(CoapOption::Block1, number(&request, CoapOption::Block1).unwrap())).await;
+    server.hear().await;
+    let outcome = publishing.await.unwrap();
+    assert!(matches!(outcome, Err(ClientError::Connection { operation: "publish", .. })));
 }
 
 #[tokio::test]

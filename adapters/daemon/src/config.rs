@@ -3,6 +3,9 @@
 //! The binary declares its options as a clap struct; the file's keys are the names of its long options. A key that no
 //! option has, a value that does not parse and a missing file all end in one line that says which and why.
 
+mod given;
+
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -13,6 +16,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 use serde_yaml::{Mapping, Value};
+
+pub use given::{Given, Source};
 
 /// The option, and with `TIDEGATE_` before it the environment variable, that names the file.
 const CONFIG_OPTION: &str = "config";
@@ -31,16 +36,32 @@ pub enum ConfigError {
 
 /// Reads the configuration of `T` from arguments, environment and file.
 ///
+/// What the file says are defaults to clap: its `requires` and `conflicts_with` see nothing of them, so that what goes together
+/// has to be looked at in what comes out here.
+///
 /// # Errors
 /// [`ConfigError`]; nothing has been done then.
 pub fn parse<T: CommandFactory + FromArgMatches>(args: impl IntoIterator<Item = OsString>) -> Result<T, ConfigError> {
+    parse_given(args).map(|(options, _given)| options)
+}
+
+/// The same, and which options are given, and by what.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_given<T: CommandFactory + FromArgMatches>(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<(T, Given), ConfigError> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut command = T::command();
+    let (mut command, mut in_file) = (T::command(), BTreeSet::new());
     if let Some(path) = config_path(&args) {
-        command = with_defaults(command, read(&path)?, &path)?;
+        let file = read(&path)?;
+        in_file = file.keys().filter_map(Value::as_str).map(str::to_owned).collect();
+        command = with_defaults(command, file, &path)?;
     }
-    let matches = command.try_get_matches_from(args).map_err(|error| one_line(&error))?;
-    T::from_arg_matches(&matches).map_err(|error| one_line(&error))
+    let matches = command.try_get_matches_from_mut(args).map_err(|error| one_line(&error))?;
+    let options = T::from_arg_matches(&matches).map_err(|error| one_line(&error))?;
+    Ok((options, Given::of(&command, &matches, &in_file)))
 }
 
 /// The file that the arguments or the environment name. Looked for before the options are parsed, since it gives them
@@ -187,7 +208,10 @@ impl fmt::Display for Listen {
     }
 }
 
-/// A span of time as people write it: `12h`, `2s`, `500ms`.
+/// The longest span: twice as long is still a time from now, and nobody means more. Years are of 365.25 days.
+const SPAN_MAX: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// A span of time as people write it: `12h`, `2s`, `500ms`; at most `100y`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -195,9 +219,12 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| "a duration with its unit is needed, as 12h, 2s or 500ms".to_owned())
+        match humantime::parse_duration(text) {
+            Ok(span) if span <= SPAN_MAX => Ok(Self(span)),
+            Ok(_) => Err("at most 100y is possible".to_owned()),
+            Err(humantime::DurationError::NumberOverflow) => Err("at most 100y, in whole ns, is possible".to_owned()),
+            Err(_) => Err("a duration with its unit is needed, as 12h, 2s or 500ms".to_owned()),
+        }
     }
 }
 

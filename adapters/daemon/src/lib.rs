@@ -5,6 +5,7 @@
 //! no message.
 
 pub mod admin;
+mod bug;
 pub mod config;
 pub mod drain;
 pub mod listen;
@@ -26,7 +27,7 @@ pub enum Exit {
     Configuration = 64,
     /// A service that is needed never came up within its deadline.
     Unavailable = 69,
-    /// A bug.
+    /// A bug, as a panic of whatever task or thread.
     Bug = 70,
 }
 

@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
+use crate::bug;
 use crate::drain::Drain;
 use crate::stream::{Lingering, Stream};
 use crate::tls::Tls;
@@ -114,8 +115,8 @@ where
     F: Fn(Stream, SocketAddr) -> Served + Clone + Send + 'static,
     Served: Future<Output = ()> + Send + 'static,
 {
-    let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
+    let connections = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)));
     let mut draining = std::pin::pin!(drain.draining());
     loop {
         let accepted = async {
@@ -135,13 +136,13 @@ where
             }
         };
         let (tls, handshakes, serve, at_work) = (tls.clone(), Arc::clone(&handshakes), serve.clone(), drain.at_work());
-        tokio::spawn(async move {
+        tokio::spawn(bug::contained(async move {
             // Its future is large, and as long as the connection is there, nobody needs it.
             if let Some(stream) = Box::pin(agree(tcp, tls, &handshakes, limits.write_stall_max)).await {
                 serve(stream, peer).await;
             }
             drop((slot, at_work));
-        });
+        }));
     }
 }
 

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches};
 
 use crate::Exit;
-use crate::config::{self, ConfigError, Listen};
+use crate::bug;
+use crate::config::{self, ConfigError, Given, Listen};
 use crate::telemetry::{self, LogFormat};
 
 /// Options of every program that serves.
@@ -40,20 +41,37 @@ pub fn options<T: CommandFactory + FromArgMatches>(
     name: &str,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<T, ExitCode> {
-    config::parse(arguments).map_err(|error| match error {
+    options_given(name, arguments).map(|(options, _given)| options)
+}
+
+/// The same, and which of them are given.
+///
+/// # Errors
+/// As [`options`].
+pub fn options_given<T: CommandFactory + FromArgMatches>(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(T, Given), ExitCode> {
+    config::parse_given(arguments).map_err(|error| match error {
         ConfigError::Shown(text) => show(&text),
         wrong @ ConfigError::Wrong(_) => fail(name, Exit::Configuration, &wrong),
     })
 }
 
-/// Logs as the options say, and runs `work` on a runtime of its own to its end.
+/// Logs as the options say, and runs `work` on a runtime of its own to its end. A panic meanwhile, of whatever task or thread,
+/// is logged and ends the process with [`Exit::Bug`]; but one of the task of a connection ([`crate::listen::serve`]) ends that
+/// connection alone.
 ///
 /// # Errors
 /// The exit code, when what is wrong was said in one line; `work` has not begun then.
 pub fn run<T>(name: &str, options: &ProcessOptions, work: impl Future<Output = T>) -> Result<T, ExitCode> {
     telemetry::init(options.log, &options.log_level).map_err(|error| fail(name, Exit::Configuration, &error))?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| fail(name, Exit::Bug, &error))?;
-    Ok(runtime.block_on(work))
+    let before = bug::ends_the_process(name);
+    let ended = runtime.block_on(work);
+    drop(runtime);
+    std::panic::set_hook(before);
+    Ok(ended)
 }
 
 /// Prints what was asked for.

@@ -11,9 +11,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-
-use crate::watch::watch;
 
 /// Makes aws-lc the cryptography of this process. Call it first in `main`.
 pub fn install_crypto_provider() {
@@ -68,25 +67,20 @@ impl ClientAuth {
         }
     }
 
-    /// The CAs, at least one where there is a file of them.
-    ///
-    /// # Errors
-    /// [`TlsError::File`].
-    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        self.ca().map_or_else(|| Ok(Vec::new()), |path| certificates(CLIENT_CA, path))
-    }
-
-    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-        let Some(path) = self.ca() else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    fn authorities(&self, provider: &Arc<CryptoProvider>) -> Result<Authorities, TlsError> {
+        let Some(path) = self.ca() else {
+            return Ok(Authorities { certificates: Vec::new(), verifier: WebPkiClientVerifier::no_client_auth() });
+        };
         let wrong = |reason: String| TlsError::File { option: CLIENT_CA, path: path.to_owned(), reason };
+        let certificates = certificates(CLIENT_CA, path)?;
         let mut anchors = RootCertStore::empty();
-        for ca in self.authorities()? {
-            anchors.add(ca).map_err(|error| wrong(error.to_string()))?;
+        for ca in &certificates {
+            anchors.add(ca.clone()).map_err(|error| wrong(error.to_string()))?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider));
         let builder = if matches!(self, Self::Optional(_)) { builder.allow_unauthenticated() } else { builder };
         let verifier = builder.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(verifier)
+        Ok(Authorities { certificates, verifier })
     }
 }
 
@@ -99,71 +93,55 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Whether clients show certificates.
     pub client_auth: ClientAuth,
-    /// The protocols to agree on, preferred first.
-    pub alpn: Vec<Vec<u8>>,
 }
 
-/// What the files hold.
-struct Loaded {
-    pair: Arc<CertifiedKey>,
+/// A certificate and its key, which fit together.
+struct Pair {
+    leaf: CertificateDer<'static>,
+    certified: Arc<CertifiedKey>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// The CAs of clients.
+struct Authorities {
+    certificates: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
-impl TlsFiles {
-    /// All of them, to be watched.
+/// What the files hold, each of the two as it was when it was last whole. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    pair: Arc<Pair>,
+    authorities: Arc<Authorities>,
+}
+
+impl Identity {
+    /// The server's own certificate.
     #[must_use]
-    pub fn paths(&self) -> Vec<PathBuf> {
-        let ca = self.client_auth.ca().map(Path::to_owned);
-        [self.cert.clone(), self.key.clone()].into_iter().chain(ca).collect()
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.pair.leaf
     }
 
-    /// The certificate chain, at least the leaf.
-    ///
-    /// # Errors
-    /// [`TlsError::File`].
-    pub fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        certificates("--tls-cert", &self.cert)
+    /// Its private key.
+    #[must_use]
+    pub fn private_key(&self) -> &PrivateKeyDer<'static> {
+        &self.pair.key
     }
 
-    /// The private key.
-    ///
-    /// # Errors
-    /// [`TlsError::File`].
-    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let wrong = |error| TlsError::File { option: "--tls-key", path: self.key.clone(), reason: reason(&error) };
-        PrivateKeyDer::from_pem_file(&self.key).map_err(wrong)
+    /// The CAs of clients, at least one where there is a file of them.
+    #[must_use]
+    pub fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities.certificates
     }
 
-    fn pair(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-        let pair = CertifiedKey::from_der(self.chain()?, self.private_key()?, provider);
-        pair.map(Arc::new).map_err(|error| TlsError::Pair { path: self.cert.clone(), reason: error.to_string() })
-    }
-
-    fn load(&self, provider: &Arc<CryptoProvider>) -> Result<Loaded, TlsError> {
-        Ok(Loaded { pair: self.pair(provider)?, verifier: self.client_auth.verifier(provider)? })
-    }
-
-    /// What there is now: each of the two as it was before where it is not good, so that one that is broken does not keep
-    /// the other from being renewed.
-    fn reload(&self, provider: &Arc<CryptoProvider>, loaded: &mut Loaded) {
-        let pair = self.pair(provider);
-        told("certificate", &self.cert, pair.as_ref().err());
-        let verifier = self.client_auth.verifier(provider);
-        if let Some(ca) = self.client_auth.ca() {
-            told("CAs of clients", ca, verifier.as_ref().err());
-        }
-        loaded.pair = pair.unwrap_or_else(|_told| Arc::clone(&loaded.pair));
-        loaded.verifier = verifier.unwrap_or_else(|_told| Arc::clone(&loaded.verifier));
-    }
-
-    fn config(&self, provider: &Arc<CryptoProvider>, loaded: &Loaded) -> ServerConfig {
-        let builder = ServerConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions();
+    fn config(&self, alpn: &[Vec<u8>]) -> ServerConfig {
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.expect("this provider has suites for each version");
-        let pair = SingleCertAndKey::from(Arc::clone(&loaded.pair));
-        let mut config =
-            builder.with_client_cert_verifier(Arc::clone(&loaded.verifier)).with_cert_resolver(Arc::new(pair));
-        config.alpn_protocols.clone_from(&self.alpn);
-        if self.client_auth.ca().is_some() {
+        let pair = SingleCertAndKey::from(Arc::clone(&self.pair.certified));
+        let verifier = Arc::clone(&self.authorities.verifier);
+        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(pair));
+        config.alpn_protocols = alpn.to_vec();
+        if !self.authorities().is_empty() {
             // Nobody would look again at the certificate of a session that is resumed, whose time may be over by then.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
@@ -172,12 +150,108 @@ impl TlsFiles {
     }
 }
 
+impl TlsFiles {
+    /// Loads the files, and again whenever they change. A pair that is half-written or does not fit together keeps the
+    /// one before, and so does a file of CAs; neither keeps the other from being renewed. What comes of it is logged once,
+    /// whoever uses them.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the files are not good at the start.
+    pub fn watch(self) -> Result<WatchedFiles, TlsError> {
+        // Before they are read, so that no change is missed.
+        let mut changes = crate::watch::watch(self.paths());
+        let identity = watch::Sender::new(self.load()?);
+        let watched = WatchedFiles(identity.subscribe());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = identity.closed() => break,
+                    changed = changes.changed() => if changed.is_err() { break },
+                }
+                let before = identity.borrow().clone();
+                identity.send_replace(self.reload(before));
+            }
+        });
+        Ok(watched)
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let ca = self.client_auth.ca().map(Path::to_owned);
+        [self.cert.clone(), self.key.clone()].into_iter().chain(ca).collect()
+    }
+
+    fn pair(&self) -> Result<Pair, TlsError> {
+        let wrong = |error| TlsError::File { option: "--tls-key", path: self.key.clone(), reason: reason(&error) };
+        let chain = certificates("--tls-cert", &self.cert)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(wrong)?;
+        let leaf = chain.first().expect("there is at least one").clone();
+        let certified = CertifiedKey::from_der(chain, key.clone_key(), &provider());
+        let wrong = |error: rustls::Error| TlsError::Pair { path: self.cert.clone(), reason: error.to_string() };
+        Ok(Pair { leaf, certified: Arc::new(certified.map_err(wrong)?), key })
+    }
+
+    fn load(&self) -> Result<Identity, TlsError> {
+        let authorities = self.client_auth.authorities(&provider());
+        Ok(Identity { pair: Arc::new(self.pair()?), authorities: Arc::new(authorities?) })
+    }
+
+    fn reload(&self, before: Identity) -> Identity {
+        let (pair, authorities) = (self.pair(), self.client_auth.authorities(&provider()));
+        told("certificate", &self.cert, pair.as_ref().err());
+        if let Some(ca) = self.client_auth.ca() {
+            told("CAs of clients", ca, authorities.as_ref().err());
+        }
+        Identity {
+            pair: pair.map_or(before.pair, Arc::new),
+            authorities: authorities.map_or(before.authorities, Arc::new),
+        }
+    }
+}
+
+/// The files of an identity, for whatever is served with it. Cheap to clone.
+#[derive(Clone)]
+pub struct WatchedFiles(watch::Receiver<Identity>);
+
+impl WatchedFiles {
+    /// What they hold, and whatever they hold from now on.
+    #[must_use]
+    pub fn identity(&self) -> watch::Receiver<Identity> {
+        self.0.clone()
+    }
+
+    /// TLS that agrees on one of the protocols `alpn`, preferred first, and always has the newest identity.
+    #[must_use]
+    pub fn tls(&self, alpn: &[&[u8]]) -> Tls {
+        let (mut identity, alpn) = (self.identity(), alpn.iter().map(|protocol| protocol.to_vec()).collect::<Vec<_>>());
+        let tls = Tls::of(identity.borrow_and_update().config(&alpn));
+        let current = Arc::downgrade(&tls.0);
+        tokio::spawn(async move {
+            while identity.changed().await.is_ok() {
+                let Some(current) = current.upgrade() else { break };
+                current.store(Arc::new(identity.borrow_and_update().config(&alpn)));
+            }
+        });
+        tls
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
 /// Says what came of reading a file again.
 fn told(what: &str, path: &Path, error: Option<&TlsError>) {
     match error {
         None => tracing::info!(path = %path.display(), "{what} reloaded"),
-        Some(error) => tracing::warn!(%error, "{what} not reloaded, what was before stays"),
+        Some(error) => not_reloaded(what, error),
     }
+}
+
+/// Says that what is new is of no use, and that what was before stays.
+pub fn not_reloaded(what: &str, error: &TlsError) {
+    tracing::warn!(%error, "{what} not reloaded, what was before stays");
 }
 
 fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -211,27 +285,6 @@ impl Tls {
     /// Serves new connections with another identity; connections that are open keep what they have.
     pub fn replace(&self, config: ServerConfig) {
         self.0.store(Arc::new(config));
-    }
-
-    /// Loads the files, and again whenever they change. A pair that is half-written or does not fit together keeps the
-    /// one before, and so does a file of CAs. Connections that are open keep what they have.
-    ///
-    /// # Errors
-    /// [`TlsError`] when the files are not good at the start.
-    pub fn watched(files: TlsFiles) -> Result<Self, TlsError> {
-        let mut changes = watch(files.paths());
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut loaded = files.load(&provider)?;
-        let tls = Self::of(files.config(&provider, &loaded));
-        let current = Arc::downgrade(&tls.0);
-        tokio::spawn(async move {
-            while changes.changed().await.is_ok() {
-                let Some(current) = current.upgrade() else { break };
-                files.reload(&provider, &mut loaded);
-                current.store(Arc::new(files.config(&provider, &loaded)));
-            }
-        });
-        Ok(tls)
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {

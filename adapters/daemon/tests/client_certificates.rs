@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tidegate_daemon::Stream;
 use tidegate_daemon::drain::Drain;
 use tidegate_daemon::listen::{self, ListenLimits};
-use tidegate_daemon::tls::{ClientAuth, Tls, TlsFiles, install_crypto_provider};
+use tidegate_daemon::tls::{ClientAuth, TlsFiles, install_crypto_provider};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -53,7 +53,7 @@ fn write_cas(folder: &Path, cas: &[&Ca]) {
 /// Serves with the files of a folder, and tells each client, as often as it asks by a byte, which certificate it showed.
 fn serve(folder: &Path, client_auth: ClientAuth) -> SocketAddr {
     install_crypto_provider();
-    let files = TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_auth, alpn: vec![] };
+    let files = TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_auth };
     let listener = listen::bind("--listen", LOOPBACK).unwrap();
     let address = listener.local_addr().unwrap();
     let serve = async |mut stream: Stream, _peer| {
@@ -66,7 +66,7 @@ fn serve(folder: &Path, client_auth: ClientAuth) -> SocketAddr {
         }
     };
     let serve = move |stream, peer| Box::pin(serve(stream, peer)) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-    let tls = Tls::watched(files).unwrap();
+    let tls = files.watch().unwrap().tls(&[]);
     tokio::spawn(listen::serve(listener, Some(tls), ListenLimits::default(), Drain::new(), serve));
     address
 }
@@ -208,7 +208,7 @@ async fn files_that_hold_no_ca_are_named() {
     let error = |ca: &str| {
         let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
         let client_auth = ClientAuth::Required(folder.path().join(ca));
-        let error = Tls::watched(TlsFiles { cert, key, client_auth, alpn: vec![] }).err().unwrap().to_string();
+        let error = TlsFiles { cert, key, client_auth }.watch().err().unwrap().to_string();
         error.replace(&folder.path().display().to_string(), "")
     };
     assert_eq!(error("none.crt"), "--tls-client-ca /none.crt: No such file or directory (os error 2)");

@@ -22,11 +22,19 @@ use tokio_rustls::TlsConnector;
 use rig::{DEADLINE, LOOPBACK, mounted, swap, until, write_pair};
 
 fn files(folder: &Path) -> TlsFiles {
-    TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_auth: ClientAuth::None, alpn: vec![] }
+    TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_auth: ClientAuth::None }
+}
+
+fn tls(files: TlsFiles) -> Tls {
+    files.watch().unwrap().tls(&[])
 }
 
 /// Serves an echo and tells where.
 fn echo(tls: Option<Tls>, drain: &Drain) -> SocketAddr {
+    echo_within(ListenLimits::default(), tls, drain)
+}
+
+fn echo_within(limits: ListenLimits, tls: Option<Tls>, drain: &Drain) -> SocketAddr {
     let listener = listen::bind("--listen", LOOPBACK).unwrap();
     let address = listener.local_addr().unwrap();
     let serve = async |mut stream: Stream, _peer| {
@@ -34,7 +42,7 @@ fn echo(tls: Option<Tls>, drain: &Drain) -> SocketAddr {
         while stream.read_exact(&mut byte).await.is_ok() && stream.write_all(&byte).await.is_ok() {}
     };
     let serve = move |stream, peer| Box::pin(serve(stream, peer)) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-    tokio::spawn(listen::serve(listener, tls, ListenLimits::default(), drain.clone(), serve));
+    tokio::spawn(listen::serve(listener, tls, limits, drain.clone(), serve));
     address
 }
 
@@ -60,7 +68,7 @@ async fn a_renewed_certificate_is_served_and_open_connections_stay() {
     install_crypto_provider();
     let folder = TempDir::new().unwrap();
     let first = mounted(folder.path(), &[]);
-    let address = echo(Some(Tls::watched(files(folder.path())).unwrap()), &Drain::new());
+    let address = echo(Some(tls(files(folder.path()))), &Drain::new());
     let mut open = connect(address, &first).await.unwrap();
     assert!(echoes(&mut open).await);
 
@@ -72,12 +80,30 @@ async fn a_renewed_certificate_is_served_and_open_connections_stay() {
 }
 
 #[tokio::test]
+async fn whatever_is_served_with_the_same_files_has_the_renewed_ones() {
+    install_crypto_provider();
+    let folder = TempDir::new().unwrap();
+    mounted(folder.path(), &[]);
+    let watched = files(folder.path()).watch().unwrap();
+    let addresses = [echo(Some(watched.tls(&[])), &Drain::new()), echo(Some(watched.tls(&[b"mqtt"])), &Drain::new())];
+    let mut identity = watched.identity();
+    drop(watched);
+    let second = write_pair(&folder.path().join("..v2"));
+    swap(folder.path(), "..v2");
+    tokio::time::timeout(DEADLINE, identity.changed()).await.unwrap().unwrap();
+    assert_eq!(*identity.borrow().leaf(), second);
+    for address in addresses {
+        until("the new certificate is served", async || connect(address, &second).await.is_ok()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_pair_that_does_not_fit_keeps_the_one_before() {
     install_crypto_provider();
     let folder = TempDir::new().unwrap();
     let first = mounted(folder.path(), &[]);
     let mut changes = watch::watch(vec![folder.path().join("tls.crt")]);
-    let address = echo(Some(Tls::watched(files(folder.path())).unwrap()), &Drain::new());
+    let address = echo(Some(tls(files(folder.path()))), &Drain::new());
 
     write_pair(&folder.path().join("..v2"));
     std::fs::copy(folder.path().join("..v1/tls.key"), folder.path().join("..v2/tls.key")).unwrap();
@@ -95,7 +121,7 @@ async fn files_that_are_no_identity_are_named() {
     install_crypto_provider();
     let folder = TempDir::new().unwrap();
     write_pair(folder.path());
-    let error = |files: TlsFiles| Tls::watched(files).err().unwrap().to_string();
+    let error = |files: TlsFiles| files.watch().err().unwrap().to_string();
     let missing = TlsFiles { cert: "/nowhere.crt".into(), ..files(folder.path()) };
     assert_eq!(error(missing), "--tls-cert /nowhere.crt: No such file or directory (os error 2)");
     let swapped = TlsFiles { key: folder.path().join("tls.crt"), ..files(folder.path()) };
@@ -120,6 +146,14 @@ async fn an_answer_before_the_whole_request_is_read_whole() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "no, thank you");
+}
+
+/// More than can be counted is as many as there can be.
+#[tokio::test]
+async fn a_bound_beyond_all_connections_is_none() {
+    let limits = ListenLimits { connections_max: usize::MAX, handshakes_max: usize::MAX, ..ListenLimits::default() };
+    let mut open = TcpStream::connect(echo_within(limits, None, &Drain::new())).await.unwrap();
+    assert!(echoes(&mut open).await);
 }
 
 #[tokio::test]

@@ -12,10 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Parser;
 use tidegate_client::{Address, Client, ClientError, Credential, Event, Identity, Publication, QoS, Subscription};
 
-use crate::options::{Command, Device, Output, Program};
+use crate::options::{Command, Device, Output, Program, Trust};
 
 /// Why it ends with an exit code that no error of the client stands for.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ const EXIT_REFUSED: u8 = 77;
 fn main() -> ExitCode {
     // Only a second call fails, and then it is in force already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let program = match Program::try_parse() {
+    let program = match Program::of(std::env::args_os()) {
         Ok(program) => program,
         Err(error) => {
             // Where even this cannot be written, the exit code remains.
@@ -100,9 +99,10 @@ async fn run(program: Program) -> Result<()> {
 }
 
 fn client(device: &Device) -> Result<Client> {
-    let identity = match (&device.cert, &device.cert_key) {
-        (Some(cert), Some(key)) => Some(Identity::from_pem(&file("--cert", cert)?, &file("--cert-key", key)?)?),
-        (_, _) => None,
+    let Trust { ca, pair } = device.trust().map_err(|text| anyhow!(Failure::usage(text)))?;
+    let identity = match pair {
+        Some((cert, key)) => Some(Identity::from_pem(&file("--cert", cert)?, &file("--cert-key", key)?)?),
+        None => None,
     };
     let key = match &device.key_file {
         Some(path) if path.as_os_str() == "-" => {
@@ -119,7 +119,7 @@ fn client(device: &Device) -> Result<Client> {
         )));
     }
     let key = key.map(|key| key.strip_suffix('\n').map_or_else(|| key.clone(), str::to_owned));
-    let ca = device.ca.as_deref().map(|path| file("--ca", path)).transpose()?;
+    let ca = ca.map(|path| file("--ca", path)).transpose()?;
     let credential = Credential { thing: device.thing.clone(), key, identity };
     Ok(Client::with_credential(&device.url(), &credential, ca.as_deref())?)
 }

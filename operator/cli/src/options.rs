@@ -1,8 +1,10 @@
 //! What one can tell the command line.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use tidegate_client::QoS;
 
 /// Speak to Tidegate as a device does
@@ -18,6 +20,18 @@ pub(crate) struct Program {
     pub(crate) command: Command,
 }
 
+impl Program {
+    /// What these arguments say, and the environment, with which of them the one and which the other.
+    pub(crate) fn of(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut program = Self::from_arg_matches(&matches)?;
+        if let Some((_, of_command)) = matches.subcommand() {
+            program.command.device_mut().given = Given::of(of_command);
+        }
+        Ok(program)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Send one message, and return when it is accepted
@@ -27,7 +41,7 @@ pub(crate) enum Command {
         /// The payload's content type; the channel's where absent
         #[arg(long, value_name = "TYPE")]
         content_type: Option<String>,
-        /// How surely it is to arrive: 0, 1 or 2
+        /// How surely it is to arrive: 0, 1 or 2. Over MQTT and CoAP one of 0 is sent once; over CoAP 2 cannot be said
         #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = qos)]
         qos: QoS,
         /// Have the server keep it for who subscribes later
@@ -72,6 +86,28 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    const fn device_mut(&mut self) -> &mut Device {
+        match self {
+            Self::Publish { device, .. } | Self::Subscribe { device, .. } | Self::Check { device, .. } => device,
+        }
+    }
+}
+
+/// What is said on the command line itself, so that it has to be of use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given {
+    ca: bool,
+    cert: bool,
+}
+
+impl Given {
+    fn of(matches: &ArgMatches) -> Self {
+        let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        Self { ca: is_given("ca"), cert: is_given("cert") || is_given("cert_key") }
+    }
+}
+
 /// Which device, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Device {
@@ -105,16 +141,17 @@ pub(crate) struct Device {
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "",
         group = "protocol")]
     coaps: Option<String>,
-    /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent
+    /// The CA that signed the server's certificate, PEM; the machine's own CAs where absent. Of use over TLS, and over DTLS
+    /// with --cert
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CA")]
-    pub(crate) ca: Option<PathBuf>,
+    ca: Option<PathBuf>,
     /// The device's certificate, PEM, with those of intermediate CAs after it: over TLS and DTLS no key is needed then. Over
     /// DTLS it goes without the others, and is of ECDSA on P-256 or P-384
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CERT", requires = "cert_key")]
-    pub(crate) cert: Option<PathBuf>,
+    cert: Option<PathBuf>,
     /// The private key of that certificate, PEM
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CERT_KEY", requires = "cert")]
-    pub(crate) cert_key: Option<PathBuf>,
+    cert_key: Option<PathBuf>,
     /// The Thing: <namespace>.<name> or an alias; over HTTP and WebSocket the key alone says who where absent,
     /// over CoAP without DTLS always
     #[arg(long, value_name = "ID", env = "TIDEGATE_THING", default_value = "")]
@@ -129,9 +166,33 @@ pub(crate) struct Device {
     /// The levels below `messages`, as engine/oil; for a subscription a filter, as engine/+ or #
     #[arg(long, value_name = "LEVELS", default_value = "")]
     pub(crate) subtopic: String,
+    #[arg(skip)]
+    given: Given,
 }
 
 impl Device {
+    /// The CA and the certificate with its private key, as far as what is spoken makes use of them: what the environment says
+    /// may be meant for another protocol.
+    ///
+    /// # Errors
+    /// What is said on the command line and would have no effect, with the reason.
+    pub(crate) fn trust(&self) -> Result<Trust<'_>, String> {
+        let url = self.url();
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        // Another is told of later.
+        let is_clear = matches!(scheme, "http" | "ws" | "mqtt" | "coap");
+        let pair = self.cert.as_deref().zip(self.cert_key.as_deref()).filter(|_| !is_clear);
+        if is_clear && self.given.cert {
+            return Err(format!("--cert: over {scheme}:// no certificate is shown"));
+        }
+        let is_checked = !is_clear && (scheme != "coaps" || pair.is_some());
+        if self.given.ca && !is_checked {
+            let with_key = if is_clear { "" } else { " with a key" };
+            return Err(format!("--ca: over {scheme}://{with_key} the server shows no certificate"));
+        }
+        Ok(Trust { ca: self.ca.as_deref().filter(|_| is_checked), pair })
+    }
+
     /// The server's URL.
     pub(crate) fn url(&self) -> String {
         let given = [
@@ -169,6 +230,14 @@ impl Device {
     }
 }
 
+/// Files by which server and device know each other over TLS and DTLS.
+pub(crate) struct Trust<'a> {
+    /// The CA of the server.
+    pub(crate) ca: Option<&'a Path>,
+    /// The device's certificate and its private key.
+    pub(crate) pair: Option<(&'a Path, &'a Path)>,
+}
+
 fn user_property(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -197,7 +266,7 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Program, clap::Error> {
-        Program::try_parse_from([&["tidegate", "publish", "--channel", "a", "1"], arguments].concat())
+        Program::of([&["tidegate", "publish", "--channel", "a", "1"], arguments].concat())
     }
 
     fn url(arguments: &[&str]) -> String {
@@ -244,6 +313,36 @@ mod tests {
             assert_eq!(error.kind(), clap::error::ErrorKind::MissingRequiredArgument, "{one}");
         }
         assert!(parse(&["--cert", "file.pem", "--cert-key", "file.pem"]).is_ok());
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let check = |arguments: &[&str], expected: Result<(bool, bool), &str>| {
+            let Command::Publish { device, .. } = parse(arguments).unwrap().command else { unreachable!() };
+            let found = device.trust().map(|Trust { ca, pair }| (ca.is_some(), pair.is_some()));
+            assert_eq!(found, expected.map_err(str::to_owned), "{arguments:?}");
+        };
+        let (ca, cert) = (["--ca", "ca.pem"], ["--cert", "a.pem", "--cert-key", "a.key"]);
+        for scheme in ["http", "ws", "mqtt", "coap"] {
+            let url = ["--url", &format!("{scheme}://gate.test")];
+            check(&url, Ok((false, false)));
+            let no_ca = format!("--ca: over {scheme}:// the server shows no certificate");
+            check(&[url, ca].concat(), Err(&no_ca));
+            let no_cert = format!("--cert: over {scheme}:// no certificate is shown");
+            check(&[&url[..], &cert].concat(), Err(&no_cert));
+        }
+        for scheme in ["https", "wss", "mqtts", "coaps"] {
+            let url = ["--url", &format!("{scheme}://gate.test")];
+            check(&[&url[..], &ca, &cert].concat(), Ok((true, true)));
+        }
+        check(&["--url", "https://gate.test", "--ca", "ca.pem"], Ok((true, false)));
+        let no_ca = "--ca: over coaps:// with a key the server shows no certificate";
+        check(&["--url", "coaps://gate.test", "--ca", "ca.pem"], Err(no_ca));
+        check(&["--url", "https://gate.test", "--coaps", "--ca", "ca.pem"], Err(no_ca));
+        check(
+            &["--url", "https://gate.test", "--coap", "--ca", "ca.pem"],
+            Err("--ca: over coap:// the server shows no certificate"),
+        );
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Client {
 
     /// A message with a name, and a token where it asks for something, that it has not used yet.
     pub fn message(&mut self, kind: u8, code: u8) -> Datagram {
-        self.last += 1;
+        self.last = self.last.wrapping_add(1);
         let token = if code == 0 { vec![] } else { self.last.to_be_bytes().to_vec() };
         Datagram::new(kind, code, self.last, &token)
     }
@@ -338,6 +338,24 @@ impl Client {
             }
             ensure!(Instant::now() < deadline, "no response to {request:?}");
         }
+    }
+
+    /// The same where datagrams may be lost: it is said again until there is a response, which is returned.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    pub fn ask_again(&self, request: &Datagram, again: Duration) -> Result<Datagram> {
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            self.say(&request.bytes());
+            while let Some(message) = self.read_within(again)? {
+                self.acknowledge(&message);
+                if message.code != 0 && message.token == request.token {
+                    return Ok(message);
+                }
+            }
+        }
+        anyhow::bail!("no response to {request:?}")
     }
 
     /// Observes, and returns the first answer and the token.

@@ -149,11 +149,13 @@ impl Adapter {
     }
 
     fn launch(arguments: &[&str], folder: TempDir) -> Result<Self> {
-        let listeners = ["http", "https", "mqtt", "mqtts", "coap", "coaps"].map(|face| format!("--listen-{face}"));
-        let listeners = listeners.iter().filter(|option| !arguments.contains(&option.as_str()));
+        let has_tls = arguments.contains(&"--tls-cert");
+        let over_tls: &[&str] = if has_tls { &["--listen-https", "--listen-mqtts"] } else { &[] };
+        let listeners = ["--listen-http", "--listen-mqtt", "--listen-coap", "--listen-coaps"].iter().chain(over_tls);
+        let listeners = listeners.filter(|option| !arguments.contains(option));
         let mut child = Command::new(program("adapter")?)
             .args(["all", "--admin", "127.0.0.1:0"])
-            .args(listeners.flat_map(|option| [option.as_str(), "127.0.0.1:0"]))
+            .args(listeners.flat_map(|option| [*option, "127.0.0.1:0"]))
             .args(["--drain-timeout", "10s"])
             .args(arguments)
             .stderr(Stdio::piped())
@@ -179,7 +181,7 @@ impl Adapter {
         let (http, admin, mqtt, coap, coaps) = (nowhere, nowhere, nowhere, nowhere, nowhere);
         let (https, mqtts) = (None, None);
         let mut adapter = Self { child, watch, folder, log, http, admin, https, mqtt, mqtts, coap, coaps };
-        adapter.wait_until_ready(arguments.contains(&"--tls-cert"))?;
+        adapter.wait_until_ready(has_tls)?;
         Ok(adapter)
     }
 

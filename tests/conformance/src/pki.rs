@@ -1,7 +1,9 @@
-//! Certificates of clients: a CA that signs them, and a way through TLS for who speaks none.
+//! Certificates of clients: a CA that signs them, files that are renewed, and a way through TLS for who speaks none.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +27,12 @@ pub struct ClientCertificate {
     pub cert: String,
     /// Its key, PEM.
     pub key: String,
+}
+
+/// Files as a mounted Secret has them: all change at once, by the target of a link.
+pub struct Mounted {
+    folder: TempDir,
+    version: u32,
 }
 
 /// What a client's certificate calls it.
@@ -99,6 +107,43 @@ impl Authority {
         std::fs::write(&files.cert, certificate.pem())?;
         std::fs::write(&files.key, pair.serialize_pem())?;
         Ok(files)
+    }
+}
+
+impl Mounted {
+    /// Of these names and contents.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn new(files: &[(&str, String)]) -> Result<Self> {
+        let mut mounted = Self { folder: TempDir::with_prefix("tidegate-mounted-")?, version: 0 };
+        mounted.replace(files)?;
+        for (name, _) in files {
+            symlink(Path::new("..data").join(name), mounted.folder.path().join(name))?;
+        }
+        Ok(mounted)
+    }
+
+    /// Other contents of all of them.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn replace(&mut self, files: &[(&str, String)]) -> Result<()> {
+        self.version += 1;
+        let version = format!("..v{}", self.version);
+        let folder = self.folder.path();
+        std::fs::create_dir(folder.join(&version))?;
+        for (name, content) in files {
+            std::fs::write(folder.join(&version).join(name), content)?;
+        }
+        symlink(version, folder.join("..data_tmp"))?;
+        Ok(std::fs::rename(folder.join("..data_tmp"), folder.join("..data"))?)
+    }
+
+    /// Where one is.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 }
 

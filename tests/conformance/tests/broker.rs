@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use conformance::coap::{self, ACK, CON, CONTENT_FORMAT, Datagram, OBSERVE, POST, uint};
 use conformance::{Adapter, DEADLINE, KEY_1, KEY_2, mqtt, status, until, ws};
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -31,6 +31,17 @@ async fn queue(channel: &Channel, name: &str, key: &str) {
     channel.queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
     channel.queue_bind(name.into(), "messages".into(), key.into(), options, arguments).await.unwrap();
+}
+
+/// Takes all that is in a queue: payloads, each with the id of its message.
+async fn taken(url: &str, queue: &str) -> Vec<(String, String)> {
+    let (_connection, channel) = channel(url).await;
+    let mut taken = Vec::new();
+    while let Some(got) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap() {
+        let id = got.properties.message_id().as_ref().unwrap().as_str().to_owned();
+        taken.push((String::from_utf8(got.data.clone()).unwrap(), id));
+    }
+    taken
 }
 
 fn say(value: &AMQPValue) -> String {
@@ -216,6 +227,55 @@ fn publish_over_mqtt(adapter: &Adapter, id: &'static str, told: &Told) {
     }
 }
 
+/// A message of JSON over CoAP.
+fn post(client: &mut coap::Client, payload: &str) -> Datagram {
+    let request = client.message(CON, POST).to(&format!("{TOPIC}?auth={KEY_1}"));
+    request.with(CONTENT_FORMAT, uint(50)).carrying(payload)
+}
+
+/// Over CoAP, each sent again until it is answered.
+fn publish_over_coap(adapter: &Adapter, told: &Told) {
+    let mut client = coap::Client::connect(adapter.coap());
+    while !told.stop.load(Ordering::Relaxed) {
+        let number = told.next.fetch_add(1, Ordering::Relaxed);
+        let request = post(&mut client, &number.to_string());
+        let answer = client.ask_again(&request, Duration::from_secs(2)).unwrap();
+        match answer.code().as_str() {
+            "2.04" => told.accept(number),
+            "5.03" => drop(told.refused.fetch_add(1, Ordering::Relaxed)),
+            _ => panic!("answered {answer:?}"),
+        }
+    }
+}
+
+/// An observation of the topic, once the broker is there; the token.
+fn observe(client: &mut coap::Client) -> Vec<u8> {
+    let mut token = None;
+    until("it observes", || {
+        let (answer, asked) = client.observe(&format!("{TOPIC}?auth={KEY_2}")).unwrap();
+        token = answer.option(OBSERVE).map(|_| asked);
+        token.is_some()
+    });
+    token.unwrap()
+}
+
+/// Observes until `last` is told, and counts what is told before.
+fn observe_until(address: std::net::SocketAddr, last: &str) -> usize {
+    let mut client = coap::Client::connect(address);
+    let mut token = observe(&mut client);
+    let mut count = 0;
+    loop {
+        let told = client.told(&token).unwrap();
+        match told.code().as_str() {
+            "2.05" if told.text() == last => return count,
+            "2.05" => count += 1,
+            // More than it may leave unread.
+            "4.29" => token = observe(&mut client),
+            _ => panic!("told {told:?}"),
+        }
+    }
+}
+
 /// A socket that is open once the broker is there.
 fn open_socket(adapter: &Adapter, protocol: &str, id: usize, told: &Told) -> ws::Socket {
     let path = format!("/{TOPIC}/{protocol}/{id}");
@@ -296,8 +356,33 @@ impl Told {
     }
 }
 
+/// Devices that publish on every face until they are told to stop.
+fn load(adapter: &Arc<Adapter>, told: &Arc<Told>) -> Vec<std::thread::JoinHandle<()>> {
+    let mut devices: Vec<_> = (0..32)
+        .map(|_| {
+            let (told, address) = (Arc::clone(told), adapter.http());
+            std::thread::spawn(move || publish_on(address, &told))
+        })
+        .collect();
+    devices.extend(["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| {
+        let (told, adapter) = (Arc::clone(told), Arc::clone(adapter));
+        std::thread::spawn(move || publish_over_mqtt(&adapter, id, &told))
+    }));
+    devices.extend((0..8).map(|id| {
+        let (told, adapter) = (Arc::clone(told), Arc::clone(adapter));
+        let publish = if id % 2 == 0 { publish_over_answered_socket } else { publish_over_plain_socket };
+        std::thread::spawn(move || publish(&adapter, id, &told))
+    }));
+    devices.extend((0..8).map(|_| {
+        let (told, adapter) = (Arc::clone(told), Arc::clone(adapter));
+        std::thread::spawn(move || publish_over_coap(&adapter, &told))
+    }));
+    devices
+}
+
 /// BR-47, and the promise of 202, PUBACK and PUBREC, of an answered frame and of a socket that closes as it was asked to:
-/// killed twice, paused once, under the load of 48 connections for 30 s.
+/// and of 2.04: killed twice, paused once, under the load of 48 connections and 8 devices over CoAP for 30 s. Who observes
+/// goes on to be told.
 #[test]
 fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
     let mut rabbit = Rabbit::start().unwrap();
@@ -308,23 +393,12 @@ fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
         let (_connection, channel) = channel(&url).await;
         queue(&channel, "kept", "channels.#").await;
     });
+    let address = adapter.coap();
+    let observing = std::thread::spawn(move || observe_until(address, "\"last\""));
+    until("it observes", || adapter.metric("tidegate_coap_observations").unwrap() == 1);
     let told = Arc::new(Told::default());
     let begun = Instant::now();
-    let mut devices: Vec<_> = (0..32)
-        .map(|_| {
-            let (told, address) = (Arc::clone(&told), adapter.http());
-            std::thread::spawn(move || publish_on(address, &told))
-        })
-        .collect();
-    devices.extend(["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| {
-        let (told, adapter) = (Arc::clone(&told), Arc::clone(&adapter));
-        std::thread::spawn(move || publish_over_mqtt(&adapter, id, &told))
-    }));
-    devices.extend((0..8).map(|id| {
-        let (told, adapter) = (Arc::clone(&told), Arc::clone(&adapter));
-        let publish = if id % 2 == 0 { publish_over_answered_socket } else { publish_over_plain_socket };
-        std::thread::spawn(move || publish(&adapter, id, &told))
-    }));
+    let devices = load(&adapter, &told);
     // RabbitMQ has not made a queue durable that was declared a moment ago.
     until("the queue is 3 s old", || begun.elapsed() > Duration::from_secs(4));
     let mut back = Vec::new();
@@ -344,16 +418,10 @@ fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
         device.join().unwrap();
     }
 
-    let kept = runtime.block_on(async {
-        let (_connection, channel) = channel(&url).await;
-        let mut kept: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-        while let Some(got) = channel.basic_get("kept".into(), BasicGetOptions::default()).await.unwrap() {
-            let id = got.properties.message_id().as_ref().unwrap().as_str().to_owned();
-            kept.entry(String::from_utf8(got.data.clone()).unwrap().parse().unwrap()).or_default().insert(id);
-            got.acker.ack(BasicAckOptions::default()).await.unwrap();
-        }
-        kept
-    });
+    let mut kept: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for (payload, id) in runtime.block_on(taken(&url, "kept")) {
+        kept.entry(payload.parse().unwrap()).or_default().insert(id);
+    }
     let accepted = told.accepted.lock().unwrap();
     let lost: Vec<_> = accepted.iter().filter(|number| !kept.contains_key(number)).collect();
     let refused = told.refused.load(Ordering::Relaxed);
@@ -363,7 +431,66 @@ fn what_was_accepted_survives_a_broker_that_is_killed_and_paused() {
     assert!(lost.is_empty(), "{} accepted messages are lost: {:?}", lost.len(), &lost[..lost.len().min(10)]);
     assert!(kept.values().all(|ids| ids.len() == 1), "a message was published under two ids");
     assert!(accepted.len() > 1_000, "{} accepted", accepted.len());
-    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap(), 202);
+    for face in ["http", "mqtt", "ws", "coap"] {
+        let of_face = metric(&adapter, &format!(r#"tidegate_publishes_total{{protocol="{face}",outcome="accepted"}}"#));
+        assert!(of_face > 100, "{of_face} accepted over {face}");
+    }
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"\"last\"").unwrap(), 202);
+    let notifications = observing.join().unwrap();
+    assert!(notifications > 1_000, "{notifications} notifications");
+}
+
+/// BR-18: paused at once, with copies as RFC 7252 has them sent, and for so long that the link is given up. Each copy is told
+/// that an answer will come, that answer is one, and the message is one.
+//= RFC7252 4.2, 4.5, 5.2.2
+#[test]
+fn a_message_over_coap_that_is_sent_again_while_the_broker_is_slow_is_one_message() {
+    let rabbit = Rabbit::start().unwrap();
+    let url = rabbit.url().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let adapter = Adapter::start(&url, &["--publish-timeout", "60s"]).unwrap();
+    runtime.block_on(async {
+        let (_connection, channel) = channel(&url).await;
+        queue(&channel, "slow", "channels.lab.telemetry.#").await;
+    });
+    let mut client = coap::Client::connect(adapter.coap());
+    // When copies are sent and when the broker goes on, in seconds.
+    for (payload, copies, goes_on) in [("\"at once\"", [0, 0, 0], 0), ("\"late\"", [2, 6, 14], 20)] {
+        let request = post(&mut client, payload);
+        let awaited = Datagram::new(ACK, 0, request.id, &[]);
+        rabbit.pause().unwrap();
+        let begun = Instant::now();
+        client.say(&request.bytes());
+        assert_eq!(client.read().unwrap(), awaited);
+        for after in copies {
+            until("it is time for a copy", || begun.elapsed() >= Duration::from_secs(after));
+            client.say(&request.bytes());
+            assert_eq!(client.read().unwrap(), awaited, "{payload} after {after} s");
+        }
+        until("it is time to go on", || begun.elapsed() >= Duration::from_secs(goes_on));
+        rabbit.resume().unwrap();
+        let answer = client.read().unwrap();
+        assert_eq!((answer.kind, answer.code().as_str(), &answer.token), (CON, "2.04", &request.token));
+        // Until it is acknowledged it comes again, and a copy of the question is told what it was told before.
+        client.say(&request.bytes());
+        let mut again = vec![client.read().unwrap(), client.read().unwrap()];
+        again.sort_by_key(|message| message.kind);
+        assert_eq!(again, [answer.clone(), awaited.clone()]);
+        client.acknowledge(&answer);
+        client.say(&request.bytes());
+        assert_eq!(client.read().unwrap(), awaited);
+    }
+    let lost = metric(&adapter, "tidegate_broker_connections_lost_total");
+    assert!(lost > 0, "the link was not given up");
+    assert_eq!(metric(&adapter, r#"tidegate_publishes_total{protocol="coap",outcome="accepted"}"#), 2);
+    assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"\"end\"").unwrap(), 202);
+    let mut kept = runtime.block_on(taken(&url, "slow"));
+    let copies = kept.iter().filter(|(payload, _)| payload == "\"at once\"").count();
+    assert_eq!(copies, 1, "{kept:?}");
+    // What was on its way when the link was given up goes again over the next one, as the same message by its id.
+    kept.dedup();
+    let payloads: Vec<&str> = kept.iter().map(|(payload, _)| payload.as_str()).collect();
+    assert_eq!(payloads, ["\"at once\"", "\"late\"", "\"end\""]);
 }
 
 /// As much as a message may say beside its payload, under the longest topic, fits one frame of AMQP; no device can break the
@@ -396,6 +523,8 @@ fn a_subscriber_outlives_the_broker_and_is_told_of_the_gap() {
     let mut rabbit = Rabbit::start().unwrap();
     let adapter = Adapter::start(&rabbit.url().unwrap(), &[]).unwrap();
     let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    let mut observer = coap::Client::connect(adapter.coap());
+    let token = observe(&mut observer);
     rabbit.kill().unwrap();
     events.until("event: gap\n").unwrap();
     until("it is not ready", || adapter.admin("/ready").unwrap().contains("broker link up"));
@@ -404,6 +533,7 @@ fn a_subscriber_outlives_the_broker_and_is_told_of_the_gap() {
     assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"4711").unwrap(), 202);
     let seen = events.until("data: 4711\n\n").unwrap();
     assert_eq!(seen.matches("event: gap").count(), 1, "{seen}");
+    assert_eq!(observer.told(&token).unwrap().text(), "4711");
 }
 
 #[test]
@@ -457,7 +587,7 @@ fn a_broker_that_blocks_keeps_its_links() {
 }
 
 /// BR-49, BR-47: a link that dies without a word is found dead, and the broker, which takes the old connection for alive,
-/// lets the new one have its queue.
+/// lets the new one have its queue. On every face who is subscribed goes on to be told.
 #[test]
 fn a_link_that_is_cut_without_a_word_is_replaced_and_its_gap_is_told() {
     let rabbit = Rabbit::start().unwrap();
@@ -468,11 +598,19 @@ fn a_link_that_is_cut_without_a_word_is_replaced_and_its_gap_is_told() {
     let through = format!("{front}@{}/{vhost}", proxy.address());
     let adapter = Adapter::start(&through, &["--publish-timeout", "2s"]).unwrap();
     let mut events = adapter.subscribe(TOPIC, KEY_2).unwrap();
+    let mut socket = ws::Socket::open_speaking(adapter.http(), &format!("/{TOPIC}"), KEY_2, "tidegate.v1").unwrap();
+    let mut listens = mqtt::Client::connect(&adapter, &mqtt::Login::stored("listens").clean());
+    assert!(listens.subscribe(TOPIC, 1) < 0x80);
+    let (mut observer, mut device) = (coap::Client::connect(adapter.coap()), coap::Client::connect(adapter.coap()));
+    let token = observe(&mut observer);
     proxy.cut();
     let begun = Instant::now();
     until("every link is found dead", || {
         let answered = adapter.publish(TOPIC, KEY_1, "application/json", b"1").unwrap();
         assert!(answered == 503 || answered == 202 && begun.elapsed() < Duration::from_secs(1), "{answered}");
+        let request = post(&mut device, "1");
+        let answered = device.ask(&request).unwrap().code();
+        assert!(answered == "5.03" || answered == "2.04" && begun.elapsed() < Duration::from_secs(1), "{answered}");
         metric(&adapter, "tidegate_broker_connections_lost_total") >= 2
             && adapter.log().contains("connection=\"subscriber\"")
     });
@@ -481,6 +619,16 @@ fn a_link_that_is_cut_without_a_word_is_replaced_and_its_gap_is_told() {
     assert_eq!(adapter.publish(TOPIC, KEY_1, "application/json", b"4712").unwrap(), 202);
     let seen = events.until("data: 4712\n\n").unwrap();
     assert!(seen.contains("event: gap\n"), "{seen}");
+    let mut told = vec![];
+    while !told.iter().any(|text: &String| text.contains("4712")) {
+        told.push(socket.message().unwrap().text());
+    }
+    assert!(told.contains(&r#"{"type":"gap"}"#.to_owned()), "{told:?}");
+    listens.payloads_until("4712");
+    while observer.told(&token).unwrap().text() != "4712" {}
+    let request = post(&mut device, "4713");
+    assert_eq!(device.ask(&request).unwrap().code(), "2.04");
+    while observer.told(&token).unwrap().text() != "4713" {}
 }
 
 /// What the broker drops since this process did not read in time is told as a gap, not passed over.

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use conformance::coap::{Datagram, NON, POST};
 use conformance::pki::{Authority, ClientCertificate, Name};
-use conformance::{Adapter, Certificate, KEY_1, KEY_2, MANIFESTS, program, until};
+use conformance::{Adapter, Certificate, DEADLINE, KEY_1, KEY_2, MANIFESTS, program, until};
 use rabbitmq_rig::shared_url;
 use serde_json::{Value, json};
 
@@ -84,7 +86,7 @@ fn faces_on(broker: &str, tls: &Certificate) -> (Adapter, Vec<(String, String)>)
 /// What is spoken, whether with TLS or without.
 fn face(url: &str) -> &str {
     let scheme = url.split("://").next().unwrap();
-    ["http", "ws", "mqtt"].into_iter().find(|face| scheme.starts_with(face)).unwrap()
+    ["http", "ws", "mqtt", "coap"].into_iter().find(|face| scheme.starts_with(face)).unwrap()
 }
 
 #[test]
@@ -113,6 +115,29 @@ fn every_face_checks_itself_and_reaches_every_other() {
             {
                 assert!(line.contains(part), "{url}: {part} in {line}");
             }
+        }
+    }
+}
+
+/// From each face to each, in the clear and over TLS and DTLS: the payload and its type.
+#[test]
+fn what_is_published_over_coap_reaches_every_face_and_the_other_way_round() {
+    let tls = Certificate::new().unwrap();
+    let (adapter, mut urls) = faces(&tls);
+    for (scheme, address) in [("coap", adapter.coap()), ("coaps", adapter.coaps())] {
+        urls.push((format!("{scheme}://{address}"), String::new()));
+    }
+    let mut subscribers = subscribe(&adapter, &urls);
+    for (number, (url, ca)) in urls.iter().enumerate() {
+        let payload = format!("[{number}]");
+        let content_type = ["application/json", "application/senml+json"][number % 2];
+        let more = ["publish", &payload, "--subtopic", "a/b", "--content-type", content_type];
+        let sent = tidegate(url, ca, &more).output().unwrap();
+        assert!(sent.status.success(), "{url}: {}", said(&sent));
+        for ((to, _), subscriber) in urls.iter().zip(&mut subscribers) {
+            let got: Value = serde_json::from_str(&subscriber.next()).unwrap();
+            let expected = (&json!(payload), &json!(content_type));
+            assert_eq!((&got["payload"], &got["contentType"]), expected, "{url} to {to}");
         }
     }
 }
@@ -228,6 +253,34 @@ fn coap_checks_itself_and_says_what_it_cannot_say() {
     outcome(tidegate(&nobody, "", &["publish", "1"]), 69, &silent);
 }
 
+/// A message of QoS 0 is one that nobody confirms, and what the server has to say to it is told all the same.
+#[test]
+fn qos_0_over_coap_is_sent_and_not_confirmed() {
+    let publish = ["publish", "1", "--qos", "0", "--content-type", "application/json"];
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    for url in [format!("coap://{}", adapter.coap()), format!("coaps://{}", adapter.coaps())] {
+        let sent = tidegate(&url, "", &publish).output().unwrap();
+        assert!(sent.status.success() && said(&sent).is_empty(), "{url}: {}", said(&sent));
+        let refused = tidegate_as("lab.dev2", KEY_2, &url, "", &publish).output().unwrap();
+        assert!(refused.status.code() == Some(77) && said(&refused).contains("4.03"), "{url}: {}", said(&refused));
+    }
+    let accepted = r#"tidegate_publishes_total{protocol="coap",outcome="accepted"}"#;
+    assert_eq!(adapter.metric(accepted).unwrap(), 2);
+
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    let url = format!("coap://{}", silent.local_addr().unwrap());
+    let sending = tidegate(&url, "", &publish).stderr(Stdio::piped()).spawn().unwrap();
+    let mut datagram = [0; 1_024];
+    let length = silent.recv(&mut datagram).unwrap();
+    let request = Datagram::parse(&datagram[..length]).unwrap();
+    assert_eq!((request.kind, request.code, request.text().as_str()), (NON, POST, "1"));
+    let sent = sending.wait_with_output().unwrap();
+    assert!(sent.status.success(), "{}", said(&sent));
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.recv(&mut datagram).is_err(), "it was sent twice");
+}
+
 #[test]
 fn a_subscriber_over_dtls_gets_what_is_published_and_is_told_that_the_server_ends() {
     let mut adapter = Adapter::start("memory:", &[]).unwrap();
@@ -285,9 +338,9 @@ fn a_certificate_needs_no_key_on_any_face() {
         outcome(tidegate_with(&stranger, &url, &cert, &["publish", "1"]), 77, refused);
         // The CA of the devices has not signed the server's.
         outcome(tidegate_with(&dev1, &url, &ca, &["publish", "1"]), 69, "cannot publish: ");
-        let usage = "a key is needed, or a certificate where TLS is spoken";
         let plain = url.replacen("s:", ":", 1);
-        outcome(tidegate_with(&dev1, &plain, &cert, &["publish", "1"]), 64, usage);
+        let usage = format!("--cert: over {} no certificate is shown", plain.split_inclusive("//").next().unwrap());
+        outcome(tidegate_with(&dev1, &plain, &cert, &["publish", "1"]), 64, &usage);
         let mut mixed = tidegate_with(&dev1, &url, &cert, &["publish", "1"]);
         mixed.env("TIDEGATE_CERT_KEY", &stranger.key);
         outcome(mixed, 64, "do not belong together");
@@ -311,6 +364,33 @@ fn a_subscriber_is_told_that_the_server_ends() {
     }
 }
 
+/// What the command line says has to be of use; what the environment says may be meant for another protocol.
+#[test]
+fn a_ca_or_a_certificate_that_has_no_effect_is_a_matter_of_usage() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let publish = ["publish", "1", "--content-type", "application/json"];
+    for (scheme, address) in [
+        ("http", adapter.http()),
+        ("ws", adapter.http()),
+        ("mqtt", adapter.mqtt()),
+        ("coap", adapter.coap()),
+        ("coaps", adapter.coaps()),
+    ] {
+        let url = format!("{scheme}://{address}");
+        let output = tidegate(&url, "/none", &publish).output().unwrap();
+        let with_key = if scheme == "coaps" { " with a key" } else { "" };
+        let expected = format!("tidegate: --ca: over {scheme}://{with_key} the server shows no certificate\n");
+        assert_eq!((output.status.code(), said(&output)), (Some(64), expected));
+        let mut command = tidegate(&url, "", &publish);
+        command.env("TIDEGATE_CA", "/none");
+        if scheme != "coaps" {
+            command.envs([("TIDEGATE_CERT", "/none"), ("TIDEGATE_CERT_KEY", "/none")]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{url}: {}", said(&output));
+    }
+}
+
 #[test]
 fn what_is_missing_or_out_of_range_is_a_matter_of_usage() {
     let usage = |mut command: Command, expected: &str| {
@@ -324,8 +404,9 @@ fn what_is_missing_or_out_of_range_is_a_matter_of_usage() {
         usage(keyless, "a key is needed: --key-file FILE, or TIDEGATE_KEY");
         usage(tidegate(url, "", &["publish", "1", "--key-file", "/none"]), "--key-file /none: No such file");
         usage(tidegate(url, "", &["publish", "@/none"]), "@/none: No such file");
-        usage(tidegate(url, "/none", &["publish", "1"]), "--ca /none: No such file");
         usage(tidegate(url, "", &["publish", "1", "--expiry", "0"]), "0 is not in 1..");
+        let secure = url.replacen("://", "s://", 1);
+        usage(tidegate(&secure, "/none", &["publish", "1"]), "--ca /none: No such file");
     }
     usage(tidegate_as("", KEY_1, "mqtt://127.0.0.1:1", "", &["publish", "1"]), "the Thing has to be named: --thing");
     usage(tidegate("mqtt://127.0.0.1:1", "", &["publish", "1", "--subtopic", "a/#"]), "a wildcard is out of place");

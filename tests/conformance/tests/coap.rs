@@ -71,6 +71,52 @@ fn a_copy_of_a_message_is_published_once_and_answered_alike() {
     }
 }
 
+/// BR-26: the last argument, and the last level, are empty; byte for byte as a device has sent them.
+#[test]
+fn an_empty_last_option_of_the_path_or_the_query_is_passed_over() {
+    const PATH_OPTIONS: &[u8] = b"\xb8channels\x0d\x00lab.telemetry\x08messages\x01a";
+    const KEY_OPTION: &[u8] = b"\x4d\x0bauth=key-dev1-0123456789";
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut events = adapter.subscribe(PATH, KEY_2).unwrap();
+    let client = Client::connect(adapter.coap());
+    for (id, options) in
+        [(3, [PATH_OPTIONS, KEY_OPTION, b"\x00"].concat()), (4, [PATH_OPTIONS, b"\x00", KEY_OPTION].concat())]
+    {
+        let payload = [b'0' + id];
+        client.say(&[&[0x41, 2, 0x20, id, 0x21], &options[..], &[0xff], &payload].concat());
+        let answer = client.read().unwrap();
+        assert_eq!((answer.code().as_str(), &*answer.token), ("2.04", &[0x21][..]));
+        let seen = events.until(&format!("data: {id}\n\n")).unwrap();
+        let event = seen.rsplit_once(&format!("data: {id}\n")).unwrap().0.rsplit("\n\n").next().unwrap();
+        assert!(event.contains(&format!("topic: {PATH}\n")), "{seen}");
+    }
+}
+
+/// BR-23: a device that keeps its way open by a byte now and then.
+//= RFC7252 3
+#[test]
+fn a_stray_byte_changes_nothing() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let (mut client, token) = observing(&adapter, PATH);
+    published(&adapter, PATH, "1");
+    assert_eq!(client.told(&token).unwrap().text(), "1");
+    let lines = adapter.log().lines().count();
+    for _ in 0..50 {
+        client.say(&[0]);
+    }
+    // Nothing comes before the answer to what is asked behind them.
+    let ping = client.message(CON, 0);
+    client.say(&ping.bytes());
+    assert_eq!(client.read().unwrap(), Datagram::new(RST, 0, ping.id, &[]));
+    let malformed = r#"tidegate_coap_events_total{event="malformed"}"#;
+    until("they are counted", || adapter.metric(malformed).unwrap() == 50);
+    let request = post(&mut client, "channels/lab.telemetry/messages/b", "2");
+    assert_eq!(client.ask(&request).unwrap().code(), "2.04");
+    published(&adapter, PATH, "3");
+    assert_eq!(client.told(&token).unwrap().text(), "3");
+    assert_eq!((adapter.metric(OBSERVATIONS).unwrap(), adapter.log().lines().count()), (1, lines));
+}
+
 /// Each client sends each message again until it has the answer, and three of ten datagrams are lost in each direction.
 #[tokio::test]
 async fn of_datagrams_that_are_lost_each_message_arrives_once() {

@@ -8,6 +8,7 @@ use conformance::coap::{
     ACCEPT, ACK, BLOCK1, BLOCK2, CON, CONTENT_FORMAT, Client, DELETE, Datagram, ECHO, ETAG, FETCH, GET, MAX_AGE,
     NO_RESPONSE, NON, OBSERVE, POST, PROXY_URI, PUT, RST, SIZE1, SIZE2, URI_PATH, URI_QUERY, uint,
 };
+use conformance::mqtt::{self, Login, packet, text};
 use conformance::{Adapter, KEY_1, KEY_2, MANIFESTS, until};
 use expect_test::expect_file;
 use rabbitmq_rig::{Rabbit, shared_url};
@@ -95,6 +96,7 @@ fn accepted() -> Vec<Row> {
         ("accepted, the key before other arguments", long),
         ("accepted, the key behind others", publish_to(&format!("{PATH}?a=1&b&c=d=e&auth={KEY_1}"))),
         ("accepted, the key twice", publish_to(&format!("{PATH}?auth={KEY_1}&authorization={KEY_1}"))),
+        ("accepted, an empty last argument", publish(KEY_1).with(URI_QUERY, [])),
         ("accepted, a key that holds =", publish_to(&format!("{PATH}?auth=key-with=equals=0123"))),
         ("accepted, by alias", publish_to(&format!("channels/flashed-1/messages/a?auth={KEY_1}"))),
         ("accepted, empty levels", publish_below(&[b"a", b"", b"b", b""])),
@@ -184,6 +186,8 @@ fn asked() -> Vec<Row> {
         ("observed", register(&path(&key))),
         ("observed, NON", Datagram { kind: NON, ..register(&path(&key)) }),
         ("observed, kept", register(&format!("{PATH}/kept{key}"))),
+        ("observed, kept, in another format", register(&format!("{PATH}/kept{key}")).with(ACCEPT, uint(SENML_CBOR))),
+        ("observed, kept, in a format that is wanted", register(&format!("{PATH}/kept{key}")).with(ACCEPT, uint(JSON))),
         ("observed, all below", register(&format!("channels/flashed-1/messages/#{key}"))),
         ("observed, no key", register(PATH)),
         ("observed, no grant", register(&format!("channels/lab.other/messages{key}"))),
@@ -193,6 +197,8 @@ fn asked() -> Vec<Row> {
         ("Observe is neither", get(&path(&key)).with(OBSERVE, [2])),
         ("resources, to one that sends little", get(".well-known/core")),
         ("resources", get(".well-known/core").with(65_000, [0; 200])),
+        ("resources, in another format", get(".well-known/core").with(ACCEPT, uint(JSON))),
+        ("resources, by POST", request(CON, POST).to(".well-known/core").carrying("1")),
         ("resources that are not", get(".well-known/core?rt=none").with(65_000, [0; 200])),
     ]
 }
@@ -337,6 +343,49 @@ fn who_observes_is_told_why_it_does_no_more() {
     happening("shutting down", &mut adapter, end, "NON 5.03 Max-Age:1 \"the server is shutting down\"");
 }
 
+/// Who takes one format alone is told nothing in another.
+//= RFC7641 4.2
+#[test]
+fn an_observer_is_told_that_what_holds_is_not_in_its_format() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let client = Client::connect(adapter.coap());
+    let target = format!("{PATH}?auth={KEY_2}");
+    let register = get(&target).with(OBSERVE, []).with(ACCEPT, uint(JSON));
+    assert_eq!(line(&client.ask(&register).unwrap()), "2.05 Observe");
+    for (format, expected) in
+        [(JSON, "2.05 Observe Content-Format:50 \"[]\""), (SENML_JSON, "4.06 \"it is of another format\"")]
+    {
+        let message = of_format(format, b"[]");
+        assert_eq!(Client::connect(adapter.coap()).ask(&message).unwrap().code(), "2.04");
+        assert_eq!(line(&client.told(&register.token).unwrap()), expected);
+    }
+    until("it observes no more", || adapter.metric("tidegate_coap_observations").unwrap() == 0);
+}
+
+/// Who is told more than can wait for it is told so, and observes no more.
+#[test]
+fn an_observer_that_is_told_too_much_is_told_that_it_is_too_much() {
+    const OBSERVATIONS: usize = 64;
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let mut client = Client::connect(adapter.coap());
+    let target = format!("{PATH}?auth={KEY_2}");
+    let tokens: Vec<Vec<u8>> = (0..OBSERVATIONS).map(|_| client.observe(&target).unwrap().1).collect();
+    let mut sends = mqtt::Client::connect(&adapter, &Login::stored("sends").clean().publisher());
+    let message = packet(0x30, &[&*text(PATH), &[0], b"1"].concat()).repeat(5_000);
+    let overruns = r#"tidegate_subscription_ends_total{protocol="coap",reason="overrun"}"#;
+    until("it is too much", || {
+        sends.say(&message);
+        adapter.metric(overruns).unwrap() > 0
+    });
+    let mut last = client.read().unwrap();
+    while last.code() != "4.29" {
+        client.acknowledge(&last);
+        last = client.read().unwrap();
+    }
+    assert!(tokens.contains(&last.token) && last.option(OBSERVE).is_none(), "{last:?}");
+    assert_eq!(line(&last), r#"4.29 Max-Age:1 "too many requests""#);
+}
+
 #[test]
 fn who_asks_too_fast_is_told_when_to_come_again() {
     let adapter = Adapter::start("memory:", &["--coap-requests-per-second-max", "1"]).unwrap();
@@ -348,7 +397,7 @@ fn who_asks_too_fast_is_told_when_to_come_again() {
         client.say(&Datagram { id, ..publish(KEY_1) }.bytes());
         client.read_within(Duration::from_millis(300)).unwrap().map(|answer| line(&answer))
     };
-    until("one is too fast", || ask().as_deref() == Some("4.29 Max-Age:1"));
+    until("one is too fast", || ask().as_deref() == Some(r#"4.29 Max-Age:1 "more requests in a second than may be""#));
     until("one is not any more", || ask().as_deref() == Some("2.04"));
 }
 

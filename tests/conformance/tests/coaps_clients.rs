@@ -12,9 +12,9 @@ use std::time::Duration;
 use conformance::coap::{CON, CONTENT_FORMAT, Datagram, POST};
 use conformance::device::{Device, python};
 use conformance::libcoap::{Libcoap, WITH_DTLS};
-use conformance::pki::{Authority, Name};
+use conformance::pki::{Authority, ClientCertificate, Mounted, Name};
 use conformance::ws::Socket;
-use conformance::{Adapter, KEY_1, KEY_2, MANIFESTS, until};
+use conformance::{Adapter, Certificate, KEY_1, KEY_2, MANIFESTS, program, until};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -248,6 +248,53 @@ fn a_certificate_says_who_a_device_is() {
     let libcoap = Libcoap::with_certificate(WITH_DTLS[0], &devices.sign(Name::Subject("pump-7")).unwrap());
     let told = libcoap.said(&post[2..], &uri(&adapter, "a"));
     assert!(told.starts_with("4.01 no valid credential"), "{told}");
+}
+
+/// BR-46: a mounted Secret changes by the target of its `..data` link. Of certificate and CAs what is good comes into force,
+/// what is not leaves what was before, and who is connected stays.
+#[test]
+fn certificate_and_cas_are_renewed_in_place_each_by_itself() {
+    let [first, second] = [(); 2].map(|()| Certificate::new().unwrap());
+    let pems = |of: &Certificate| [of.cert(), of.key()].map(|path| std::fs::read_to_string(path).unwrap());
+    let ([first_cert, first_key], [second_cert, second_key]) = (pems(&first), pems(&second));
+    let (old, new) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let files = |cert: &str, key: &str, ca: &str| {
+        [("tls.crt", cert), ("tls.key", key), ("ca.crt", ca)].map(|(name, pem)| (name, pem.to_owned()))
+    };
+    let mut mounted = Mounted::new(&files(&first_cert, &first_key, &old.pem())).unwrap();
+    let [cert, key, ca] = ["tls.crt", "tls.key", "ca.crt"].map(|name| mounted.path(name));
+    let adapter = start(&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca]);
+    let named = "certificate: {subject: \"CN=pump-7, O=Lab\"}, secretRefs: [{id: a, name: keys, key: dev1}";
+    set(&adapter, &MANIFESTS.replace("secretRefs: [{id: a, name: keys, key: dev1}", named));
+    let [by_old, by_new] = [&old, &new].map(|authority| authority.sign(Name::Subject("pump-7")).unwrap());
+    // Whether the two take each other's certificates.
+    let agree = |device: &ClientCertificate, server: &Certificate| {
+        let mut command = Command::new(program("tidegate").unwrap());
+        command.args(["publish", "[1]", "--channel", "lab.telemetry", "--subtopic", "a"]);
+        command.args(["--url", &format!("coaps://localhost:{}", adapter.coaps().port()), "--ca", &server.cert()]);
+        command.args(["--cert", &device.cert, "--cert-key", &device.key]).env_remove("TIDEGATE_KEY");
+        command.output().unwrap().status.success()
+    };
+    assert!(agree(&by_old, &first) && !agree(&by_new, &first) && !agree(&by_old, &second));
+    let libcoap = Libcoap::with_certificate(WITH_DTLS[0], &by_old);
+    let mut observing = libcoap.observe(&["-w", "-s", "120"], &uri(&adapter, "a"));
+    until("it observes", || adapter.metric(OBSERVATIONS).unwrap() == 1);
+
+    mounted.replace(&files(&second_cert, &second_key, &new.pem()[..400])).unwrap();
+    until("the new certificate is shown", || agree(&by_old, &second));
+    until("the CAs are found wrong", || adapter.log().contains("CAs of clients not reloaded"));
+    assert!(!agree(&by_old, &first) && !agree(&by_new, &second));
+
+    mounted.replace(&files(&first_cert[..300], &first_key, &(old.pem() + &new.pem()))).unwrap();
+    until("the new CA counts", || agree(&by_new, &second));
+    until("the certificate is found wrong", || adapter.log().contains("certificate not reloaded"));
+    assert!(agree(&by_old, &second) && !agree(&by_old, &first));
+
+    mounted.replace(&files(&first_cert, &second_key, &new.pem())).unwrap();
+    until("the old CA counts no more", || !agree(&by_old, &second));
+    assert!(agree(&by_new, &second));
+    assert_eq!(adapter.publish(&format!("{PATH}/a"), KEY_1, "application/json", b"[2]").unwrap(), 202);
+    while observing.line() != "[2]" {}
 }
 
 /// tinydtls has room for keys of 16 bytes.

@@ -3,12 +3,11 @@
 
 use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use conformance::mqtt::{packet, text};
-use conformance::pki::{Authority, ClientCertificate, Name, tunnel};
+use conformance::pki::{Authority, ClientCertificate, Mounted, Name, tunnel};
 use conformance::ws::{BINARY, Socket, TEXT};
 use conformance::{Adapter, Certificate, DEADLINE, KEY_1, KEY_2, MANIFESTS, program, until};
 use tempfile::TempDir;
@@ -402,37 +401,25 @@ fn what_is_open_ends_when_the_certificate_does() {
 /// BR-46: a mounted Secret changes by the target of its `..data` link.
 #[test]
 fn cas_are_swapped_in_place_and_who_is_connected_stays() {
-    let folder = TempDir::with_prefix("tidegate-cas-").unwrap();
-    let version = |name: &str, pem: &str| {
-        std::fs::create_dir(folder.path().join(name)).unwrap();
-        std::fs::write(folder.path().join(name).join("ca.crt"), pem).unwrap();
-    };
-    let swap = |name: &str| {
-        std::os::unix::fs::symlink(name, folder.path().join("..data_tmp")).unwrap();
-        std::fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).unwrap();
-    };
     let (old, new) = (Authority::new().unwrap(), Authority::new().unwrap());
-    version("..v1", &old.pem());
-    swap("..v1");
-    std::os::unix::fs::symlink(Path::new("..data/ca.crt"), folder.path().join("ca.crt")).unwrap();
-    let rig = Rig::start_with(old, &folder.path().join("ca.crt").display().to_string(), &[]);
+    let mut mounted = Mounted::new(&[("ca.crt", old.pem())]).unwrap();
+    let ca = mounted.path("ca.crt");
+    let mut swap = |pem: &str| mounted.replace(&[("ca.crt", pem.to_owned())]).unwrap();
+    let rig = Rig::start_with(old, &ca, &[]);
     let (by_old, by_new) = (rig.known(DEV_2), new.sign(DEV_1).unwrap());
     let mut connected = Listening::mqtt(&rig, &by_old, &["-V", "5"]);
     assert!(!rig.check(Some(&by_new), &[]).0);
 
-    version("..v2", &(rig.authority.pem() + &new.pem()));
-    swap("..v2");
+    swap(&(rig.authority.pem() + &new.pem()));
     until("both count", || rig.publish(Some(&by_new), "1", &[]) == "202");
     assert!(rig.check(Some(&by_old), &[]).0);
     assert_eq!(connected.says("message ").unwrap(), "message 1");
 
-    version("..v3", &new.pem());
-    swap("..v3");
+    swap(&new.pem());
     until("the old one counts no more", || !rig.check(Some(&by_old), &[]).0);
     until("nor over MQTT", || !rig.sends(Some(&by_old), "1", &[]).0);
 
-    version("..v4", &rig.authority.pem()[..400]);
-    swap("..v4");
+    swap(&rig.authority.pem()[..400]);
     until("the file is found wrong", || rig.adapter.log().contains("CAs of clients not reloaded"));
     assert_eq!(rig.publish(Some(&by_new), "2", &[]), "202");
     assert!(!rig.check(Some(&by_old), &[]).0);
@@ -490,6 +477,55 @@ fn options_that_do_not_go_together_are_said_at_the_start() {
     let needed = "DTLS needs an ECDSA key of P-256 or P-384 that fits the certificate";
     let more = ["--tls-cert", &rsa, "--tls-key", &rsa_key, "--tls-client-ca", &ca, "--tls-client-auth", "required"];
     check(&more, &format!("--listen-coaps, with --tls-client-auth required: {rsa}: {needed}"));
+}
+
+/// On the command line what has no effect is an error; in the environment it may be meant for another adapter.
+#[test]
+fn options_that_have_no_effect_are_said_at_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (folder, server) = (TempDir::with_prefix("tidegate-manifests-").unwrap(), Certificate::new().unwrap());
+    let (manifests, cert, key) = (folder.path().display().to_string(), server.cert(), server.key());
+    let run = |face: &str, more: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(program("adapter").unwrap());
+        // Who finds nothing to say finds the port taken.
+        command.args([face, "--manifests", &manifests, "--admin", &address]).args(more);
+        let output = command.envs(environment.iter().copied()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
+        (output.status.code().unwrap(), said)
+    };
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
+    let secure_off = ["--listen-https", "off", "--listen-mqtts", "off", "--listen-coaps", "off"];
+    let tls_for_nobody = [&tls[..], &secure_off].concat();
+    for (face, more) in [
+        ("all", ["--listen-https", "127.0.0.1:0"].as_slice()),
+        ("all", &["--listen-mqtts", "127.0.0.1:0"]),
+        ("all", &["--listen-mqtt-wss", "127.0.0.1:0"]),
+        ("all", &tls_for_nobody),
+        ("all", &["--publish-timeout", "2s"]),
+        ("all", &["--exchange", "other"]),
+        ("all", &["--broker-ca", &cert]),
+        ("all", &["--grants-ca", &cert]),
+        ("all", &["--grants-token", &key]),
+        ("all", &["--grants-max-staleness", "1h"]),
+        ("mqtt", &["--listen-http", "127.0.0.1:0"]),
+        ("http", &["--coap-ping-period", "1h"]),
+        ("coap", &["--mqtt-waiting-max", "1"]),
+    ] {
+        let (code, said) = run(face, more, &[]);
+        assert!(code == 64 && said.starts_with(&format!("adapter: {}: ", more[0])), "{face} {more:?}: {code} {said}");
+    }
+    for (face, more, environment) in [
+        ("all", secure_off.as_slice(), [].as_slice()),
+        ("mqtt", &["--listen-http", "off"], &[]),
+        ("mqtt", &[], &[("TIDEGATE_LISTEN_HTTP", "127.0.0.1:0"), ("TIDEGATE_COAP_PING_PERIOD", "1h")]),
+        ("all", &[], &[("TIDEGATE_PUBLISH_TIMEOUT", "2s"), ("TIDEGATE_LISTEN_HTTPS", "off")]),
+    ] {
+        let (code, said) = run(face, more, environment);
+        assert!(code == 69 && said.contains("--admin"), "{face} {more:?} {environment:?}: {code} {said}");
+    }
+    let (code, said) = run("all", &[], &[("TIDEGATE_LISTEN_HTTPS", "127.0.0.1:0")]);
+    assert!(code == 64 && said.contains("--tls-cert"), "{code} {said}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::http::PUBLISH_MAX;
 const EXCHANGE_MAX: Duration = PUBLISH_MAX;
 /// How long one of several addresses of a server may take to show that it is there.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// How long an answer to what is not to be acknowledged is waited for; then it is as good as lost.
+const REMARK_MAX: Duration = Duration::from_secs(2);
 /// How long the only one may take over DTLS: until it was asked four times.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How often a request is repeated because the server asks for a proof of where it comes from.
@@ -41,6 +43,17 @@ pub(super) struct Line {
     inbox: VecDeque<Packet>,
     /// The last message that was acknowledged: its acknowledgement may have been lost.
     acknowledged: Option<u16>,
+}
+
+/// How surely a request is to arrive, and what is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// It is sent again until there is a sign that it is there.
+    Sure,
+    /// The same, and it is sent already.
+    Begun,
+    /// It is sent once.
+    Once,
 }
 
 /// Which exchange a message belongs to.
@@ -196,7 +209,28 @@ impl Line {
     }
 
     /// Asks and waits for the response. One without a token gets one.
-    pub(super) async fn ask(&mut self, mut request: Packet, operation: &'static str) -> Result<Packet, ClientError> {
+    pub(super) async fn ask(&mut self, request: Packet, operation: &'static str) -> Result<Packet, ClientError> {
+        let response = self.converse(request, Sending::Sure, operation).await?;
+        response.ok_or_else(|| broken(operation, silence()))
+    }
+
+    /// Says it once, without a sign that it is there, and waits a while for what the server may have to say to it.
+    //= RFC7252 4.3
+    pub(super) async fn mention(
+        &mut self,
+        mut request: Packet,
+        operation: &'static str,
+    ) -> Result<Option<Packet>, ClientError> {
+        request.header.set_type(MessageType::NonConfirmable);
+        self.converse(request, Sending::Once, operation).await
+    }
+
+    async fn converse(
+        &mut self,
+        mut request: Packet,
+        sending: Sending,
+        operation: &'static str,
+    ) -> Result<Option<Packet>, ClientError> {
         if request.get_token().is_empty() {
             request.set_token(self.token());
         }
@@ -207,11 +241,12 @@ impl Line {
             // An error that an earlier message met is none of this one's.
             self.link.forget_errors();
             let exchange = Exchange { id: request.header.message_id, token: request.get_token(), is_farewell: false };
-            let response = self.exchange(&bytes, &exchange, true).await.map_err(|error| broken(operation, error))?;
+            let response = self.exchange(&bytes, &exchange, sending).await.map_err(|error| broken(operation, error))?;
+            let Some(response) = response else { return Ok(None) };
             //= RFC9175 2.3
             let is_challenge = response.header.code == MessageClass::Response(ResponseType::Unauthorized);
             let echo = response.get_first_option(ECHO).filter(|_| is_challenge && proofs < PROOFS_MAX);
-            let Some(echo) = echo else { return Ok(response) };
+            let Some(echo) = echo else { return Ok(Some(response)) };
             request.clear_option(ECHO);
             request.add_option(ECHO, echo.clone());
             proofs += 1;
@@ -224,37 +259,52 @@ impl Line {
         self.observed = None;
         let exchange = Exchange { id: packet.header.message_id, token: packet.get_token(), is_farewell: true };
         // Where it does not come through, the server finds out by itself.
-        let _ = self.exchange(bytes, &exchange, false).await;
+        let _ = self.exchange(bytes, &exchange, Sending::Begun).await;
     }
 
-    async fn exchange(&mut self, bytes: &[u8], exchange: &Exchange<'_>, is_new: bool) -> io::Result<Packet> {
-        let transmission = self.transmit(bytes, exchange, is_new);
-        tokio::time::timeout(EXCHANGE_MAX, transmission).await.map_err(|_| silence())?
+    /// The response; nothing where none is owed and none comes.
+    async fn exchange(
+        &mut self,
+        bytes: &[u8],
+        exchange: &Exchange<'_>,
+        sending: Sending,
+    ) -> io::Result<Option<Packet>> {
+        if sending == Sending::Once {
+            self.link.send(bytes).await?;
+            return match tokio::time::timeout(REMARK_MAX, self.response(exchange)).await {
+                Ok(response) => response.map(Some),
+                Err(_elapsed) => Ok(None),
+            };
+        }
+        let transmission = self.transmit(bytes, exchange, sending == Sending::Begun);
+        tokio::time::timeout(EXCHANGE_MAX, transmission).await.map_err(|_| silence())?.map(Some)
     }
 
     /// Sends a message, and again until there is a sign that it is there.
     //= RFC7252 4.2
-    async fn transmit(&mut self, bytes: &[u8], exchange: &Exchange<'_>, is_new: bool) -> io::Result<Packet> {
-        let mut is_sent = !is_new;
+    async fn transmit(&mut self, bytes: &[u8], exchange: &Exchange<'_>, mut is_sent: bool) -> io::Result<Packet> {
         for patience in Patience::new(self.chance()) {
             if !std::mem::take(&mut is_sent) {
                 self.link.send(bytes).await?;
             }
             match tokio::time::timeout(patience, self.answer(exchange)).await {
                 Ok(Ok(Some(response))) => return Ok(response),
-                Ok(Ok(None)) => {
-                    //= RFC7252 5.2.2
-                    loop {
-                        if let Some(response) = self.answer(exchange).await? {
-                            return Ok(response);
-                        }
-                    }
-                }
+                //= RFC7252 5.2.2
+                Ok(Ok(None)) => return self.response(exchange).await,
                 Ok(Err(error)) => return Err(error),
                 Err(_elapsed) => {}
             }
         }
         Err(silence())
+    }
+
+    /// The response, whatever acknowledges the request before.
+    async fn response(&mut self, exchange: &Exchange<'_>) -> io::Result<Packet> {
+        loop {
+            if let Some(response) = self.answer(exchange).await? {
+                return Ok(response);
+            }
+        }
     }
 
     /// The response, or nothing when the request is acknowledged.
@@ -343,7 +393,7 @@ fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the host has no address")
 }
 
-fn silence() -> io::Error {
+pub(super) fn silence() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the server does not answer")
 }
 

@@ -75,6 +75,37 @@ fn what_is_wrong_is_said_in_one_line() {
     check("", "--flag", &expect!["wrong: unexpected argument '--flag' found"]);
 }
 
+/// Twice as long is still a time from now.
+#[test]
+fn a_span_is_no_longer_than_a_century() {
+    for possible in ["100y", "36525d", "1ns", "0s"] {
+        assert!(possible.parse::<Span>().is_ok(), "{possible}");
+    }
+    for too_long in ["100y 1s", "101y", "300000000000y", "99999999999999999999s", "18446744073709551615y"] {
+        assert!(too_long.parse::<Span>().unwrap_err().starts_with("at most 100y"), "{too_long}");
+    }
+    check(
+        "folder: /a\ntimeout: 300000000000y\n",
+        "",
+        &expect!["wrong: invalid value '300000000000y' for '--timeout <TIMEOUT>': at most 100y is possible"],
+    );
+}
+
+#[test]
+fn it_is_known_which_options_are_given_and_by_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    std::fs::write(&path, "folder: /a\ntimeout: 1s\n").unwrap();
+    let words = format!("program http --config {} --timeout 2s", path.display());
+    let (_, given) = parse_given::<Program>(words.split_whitespace().map(OsString::from)).unwrap();
+    let source = |option| given.source(option);
+    assert_eq!(source("config"), Some(Source::Flag));
+    assert_eq!(source("timeout"), Some(Source::Flag));
+    assert_eq!(source("folder"), Some(Source::File));
+    assert_eq!(source("listen"), None);
+    assert!(given.is_flag("timeout") && !given.is_flag("folder"));
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let outcome = parse::<Program>(["program", "http", "--config=/nowhere.yaml"].map(OsString::from));

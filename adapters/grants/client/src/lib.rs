@@ -25,7 +25,8 @@ pub struct GrantStreamOptions {
     /// The token to show; read again at each request, since it is replaced while it is good.
     pub token: PathBuf,
     /// Whether keys are asked for in clear, for DTLS with pre-shared keys. The operator gives them to the pods of Adapters
-    /// of CoAP, and to whoever else may `get` `adapters/keys`; where it does not, all else is as without them.
+    /// of CoAP that take such keys, and to whoever else may `get` `adapters/keys`; where it does not, all else is as without
+    /// them.
     pub shared_keys: bool,
     /// Where the last table is kept; it is not where absent.
     pub cache: Option<CacheOptions>,

@@ -302,7 +302,7 @@ impl GrantStream {
         if self.options.shared_keys && keys == Keys::Hashed && !std::mem::replace(has_complained, true) {
             tracing::warn!(
                 "the operator gives no keys in clear, so pre-shared keys are refused over DTLS: this takes the pods of an \
-                 Adapter of CoAP, or the verb get on adapters/keys in group tidegate.io"
+                 Adapter of CoAP that takes them over DTLS, or the verb get on adapters/keys in group tidegate.io"
             );
         }
     }
