@@ -9,7 +9,7 @@ use crate::name::{ChannelId, ChannelRef};
 use crate::refusal::Refusal;
 use crate::topic::{
     RoutingKey, Subtopic, TopicError, TopicLimits, Wildcards, check_length, check_level, mqtt_levels, mqtt_spelling,
-    path_levels, push_level, push_word, split_mqtt, split_path,
+    path_levels, push_level, push_word, split_mqtt, split_parts, split_path,
 };
 
 /// A pattern over the levels below `messages`.
@@ -167,6 +167,19 @@ impl TopicFilter {
         let (channel, levels) = split_path(path)?;
         let channel = channel_of_filter(&channel, Wildcards::Url)?;
         let subtopic = from_levels(path_levels(levels), Wildcards::Url, limits)?;
+        check_length(&channel, subtopic.suffix(), limits)?;
+        Ok(Self { channel, subtopic })
+    }
+
+    /// Reads the same path whose parts came one by one, not encoded: a `/` in one separates nothing.
+    ///
+    /// # Errors
+    /// As [`TopicFilter::parse_path`].
+    //= RFC7252 6.4
+    pub fn parse_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>, limits: &TopicLimits) -> Result<Self, Refusal> {
+        let (channel, levels) = split_parts(parts)?;
+        let channel = channel_of_filter(channel, Wildcards::Url)?;
+        let subtopic = from_levels(levels, Wildcards::Url, limits)?;
         check_length(&channel, subtopic.suffix(), limits)?;
         Ok(Self { channel, subtopic })
     }

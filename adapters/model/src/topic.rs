@@ -207,6 +207,18 @@ impl Topic {
         Self { channel, subtopic }.within(limits)
     }
 
+    /// Reads the same path whose parts came one by one, not encoded: a `/` in one separates nothing.
+    ///
+    /// # Errors
+    /// As [`Topic::parse_path`].
+    //= RFC7252 6.4
+    pub fn parse_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>, limits: &TopicLimits) -> Result<Self, Refusal> {
+        let (channel, levels) = split_parts(parts)?;
+        let channel = ChannelRef::parse(channel).ok_or(Refusal::UnknownPath)?;
+        let subtopic = from_levels(levels, Wildcards::Url, limits)?;
+        Self { channel, subtopic }.within(limits)
+    }
+
     /// Reads an MQTT topic name, `channels/<channel>/messages[/<level>…]`. Every level counts, empty ones too.
     ///
     /// # Errors
@@ -281,6 +293,20 @@ pub(crate) fn split_path(path: &str) -> Result<(Cow<'_, str>, Option<&str>), Ref
 /// The levels of the raw rest of a URL path; an empty one is none.
 pub(crate) fn path_levels(rest: Option<&str>) -> impl Iterator<Item = Result<Cow<'_, str>, TopicError>> {
     rest.unwrap_or_default().split('/').filter(|raw| !raw.is_empty()).map(decode_segment)
+}
+
+/// The channel and the levels of a URL path whose parts came one by one; an empty level is none.
+pub(crate) fn split_parts<'a>(
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(&'a str, impl Iterator<Item = Result<Cow<'a, str>, TopicError>>), Refusal> {
+    let mut parts = parts.into_iter();
+    let mut next = || parts.next().and_then(|part| str::from_utf8(part).ok()).ok_or(Refusal::UnknownPath);
+    let (root, channel, messages) = (next()?, next()?, next()?);
+    if root != ROOT || messages != MESSAGES {
+        return Err(Refusal::UnknownPath);
+    }
+    let text = |part| str::from_utf8(part).map(Cow::Borrowed).map_err(|_| TopicError::NotText);
+    Ok((channel, parts.filter(|part| !part.is_empty()).map(text)))
 }
 
 /// The channel and the rest of an MQTT topic name or filter.

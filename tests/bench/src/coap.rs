@@ -20,8 +20,10 @@ use crate::beside::{head, idle, row};
 use crate::publish::{PAYLOAD, cpu};
 use servers::{Kind, Server};
 
-/// How long each load runs.
-const LOAD: Duration = Duration::from_secs(4);
+/// How long a load runs at a time.
+const LOAD: Duration = Duration::from_secs(1);
+/// How often: both servers in turn, since a machine that others use too is not as fast now as it was a moment ago.
+const ROUNDS: usize = 5;
 /// Sockets, and requests of each that are not answered yet.
 const SOCKETS: (usize, usize) = (16, 8);
 /// Handshakes at once.
@@ -122,16 +124,33 @@ impl Client {
     }
 }
 
-/// What was done in a second, and in a second of the server's time of a processor.
-type Rates = [f64; 2];
+/// What was done, in how many seconds, and in how many of the server's time of a processor.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    count: f64,
+    wall: f64,
+    spent: f64,
+}
 
-/// The rates of what `load` counts.
-async fn rates(pid: u32, load: impl Future<Output = Result<usize>>) -> Result<Rates> {
-    let process = pid.to_string();
-    let (before, begun) = (cpu(&process)?, Instant::now());
-    let count = load.await? as f64;
-    let (wall, spent) = (begun.elapsed().as_secs_f64(), cpu(&process)? - before);
-    Ok([count / wall, count / spent])
+impl Done {
+    /// What `load` counts.
+    async fn by(server: &Server, load: impl Future<Output = Result<usize>>) -> Result<Self> {
+        let process = server.pid().to_string();
+        let (before, begun) = (cpu(&process)?, Instant::now());
+        let count = load.await? as f64;
+        Ok(Self { count, wall: begun.elapsed().as_secs_f64(), spent: cpu(&process)? - before })
+    }
+
+    fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.wall += other.wall;
+        self.spent += other.spent;
+    }
+
+    /// By unit.
+    fn rates(self) -> [(&'static str, f64); 2] {
+        [("/s", self.count / self.wall), ("/CPU s", self.count / self.spent)]
+    }
 }
 
 /// Requests that are answered while the load runs.
@@ -171,7 +190,7 @@ async fn shake(address: SocketAddr) -> Result<usize> {
 }
 
 /// Messages that are delivered while the load runs, to many who observe; the next is published when the first of them has one.
-async fn fan_out(server: &Server) -> Result<Rates> {
+async fn fan_out(server: &Server) -> Result<Done> {
     let target = server.written();
     let mut observers = Vec::with_capacity(OBSERVERS);
     for _ in 0..OBSERVERS {
@@ -203,28 +222,62 @@ async fn fan_out(server: &Server) -> Result<Rates> {
         let ((), counts) = tokio::try_join!(publish, try_join_all(observe))?;
         Ok(counts.into_iter().sum())
     };
-    rates(server.pid(), load).await
+    Done::by(server, load).await
 }
 
-/// The questions about rates, in their order.
-const QUESTIONS: [&str; 5] = [
-    "PUT, confirmable",
-    "GET of what was written",
-    "GET /.well-known/core",
-    "handshakes, shared key",
-    "one to a thousand",
-];
+/// A question about rates.
+#[derive(Clone, Copy)]
+enum Question {
+    Put,
+    Get,
+    Resources,
+    Handshakes,
+    FanOut,
+}
 
-async fn answers(kind: Kind) -> Result<[Rates; 5]> {
-    let server = Server::start(kind)?;
-    let (address, pid) = (server.plain, server.pid());
-    Ok([
-        rates(pid, ask(address, || Request::put(&server.written()))).await.context(QUESTIONS[0])?,
-        rates(pid, ask(address, || Request::get(&server.written()))).await.context(QUESTIONS[1])?,
-        rates(pid, ask(address, || Request::get(".well-known/core"))).await.context(QUESTIONS[2])?,
-        rates(pid, shake(server.dtls)).await.context(QUESTIONS[3])?,
-        fan_out(&server).await.context(QUESTIONS[4])?,
-    ])
+impl Question {
+    const ALL: [Self; 5] = [Self::Put, Self::Get, Self::Resources, Self::Handshakes, Self::FanOut];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Put => "PUT, confirmable",
+            Self::Get => "GET of what was written",
+            Self::Resources => "GET /.well-known/core",
+            Self::Handshakes => "handshakes, shared key",
+            Self::FanOut => "one to a thousand",
+        }
+    }
+
+    async fn ask(self, server: &Server) -> Result<Done> {
+        let address = server.plain;
+        match self {
+            Self::Put => Done::by(server, ask(address, || Request::put(&server.written()))).await,
+            Self::Get => Done::by(server, ask(address, || Request::get(&server.written()))).await,
+            Self::Resources => Done::by(server, ask(address, || Request::get(".well-known/core"))).await,
+            Self::Handshakes => Done::by(server, shake(server.dtls)).await,
+            Self::FanOut => fan_out(server).await,
+        }
+    }
+
+    /// What each server has done after all rounds. Each round is with servers that have done nothing yet but to be written to.
+    async fn answers(self, kinds: &[Kind]) -> Result<Vec<Done>> {
+        let mut answers = vec![Done::default(); kinds.len()];
+        for _ in 0..ROUNDS {
+            for (kind, answer) in kinds.iter().zip(&mut answers) {
+                let server = Server::start(*kind)?;
+                write(&server).await?;
+                answer.add(self.ask(&server).await.context(self.text())?);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Writes what is read later.
+async fn write(server: &Server) -> Result<()> {
+    let mut client = Client::connect(server.plain).await?;
+    client.send(&mut Request::put(&server.written())).await?;
+    client.answer().await
 }
 
 /// KiB that a session of DTLS takes, an observer, and one in a session, each of a server that has done nothing yet.
@@ -251,11 +304,12 @@ async fn weights(kind: Kind) -> Result<[f64; 3]> {
 pub(crate) async fn run() -> Result<()> {
     head("CoAP, broker in process, beside libcoap's server", "adapter", "libcoap");
     let has_peer = servers::is_installed();
-    let ours = answers(Kind::Adapter).await?;
-    let peer = if has_peer { Some(answers(Kind::Libcoap).await?) } else { None };
-    for (number, what) in QUESTIONS.into_iter().enumerate() {
-        for (which, unit) in ["/s", "/CPU s"].into_iter().enumerate() {
-            row(what, unit, ours[number][which], peer.map(|peer| peer[number][which]));
+    let kinds: &[Kind] = if has_peer { &[Kind::Adapter, Kind::Libcoap] } else { &[Kind::Adapter] };
+    for question in Question::ALL {
+        let answers = question.answers(kinds).await?;
+        let peer = answers.get(1).map(|peer| peer.rates());
+        for (which, (unit, ours)) in answers[0].rates().into_iter().enumerate() {
+            row(question.text(), unit, ours, peer.map(|peer| peer[which].1));
         }
     }
     let ours = weights(Kind::Adapter).await?;

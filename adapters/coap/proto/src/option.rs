@@ -24,21 +24,43 @@ const LONG: usize = 269;
 /// The options of a message, in the order of their numbers. Each set of them has one spelling only.
 //= RFC7252 3.1
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Options(Bytes);
+pub struct Options {
+    bytes: Bytes,
+    numbers: Numbers,
+}
+
+/// Which numbers are there: one that is not need not be looked for. A bit for each of the first, and one for all others.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Numbers(u64);
+
+impl Numbers {
+    const fn bit(number: usize) -> u64 {
+        if number < 63 { 1 << number } else { 1 << 63 }
+    }
+
+    const fn add(&mut self, number: usize) {
+        self.0 |= Self::bit(number);
+    }
+
+    const fn may_have(self, number: OptionNumber) -> bool {
+        self.0 & Self::bit(number.0 as usize) != 0
+    }
+}
 
 impl Options {
     /// None at all.
-    pub const NONE: Self = Self(Bytes::new());
+    pub const NONE: Self = Self { bytes: Bytes::new(), numbers: Numbers(0) };
 
     /// What stands before the payload, and the payload; the marker between them is gone.
     pub(crate) fn split(mut content: Bytes) -> Result<(Self, Bytes), Malformed> {
         let mut rest = &content[..];
-        let mut number = 0;
+        let (mut number, mut numbers) = (0, Numbers::default());
         while let Some(step) = step(rest)? {
             number += step.delta;
             if number > usize::from(u16::MAX) {
                 return Err(Malformed::OptionNumber);
             }
+            numbers.add(number);
             rest = step.rest;
         }
         let end = content.len() - rest.len();
@@ -48,36 +70,30 @@ impl Options {
         }
         let payload = if has_payload { content.split_off(end + 1) } else { Bytes::new() };
         content.truncate(end);
-        Ok((Self(content), payload))
+        Ok((Self { bytes: content, numbers }, payload))
     }
 
     /// The bytes that they are said in.
     #[must_use]
     pub const fn as_bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// All of them in their order.
     pub fn iter(&self) -> impl Iterator<Item = (OptionNumber, &[u8])> {
-        let mut rest = &self.0[..];
-        let mut number = 0;
-        std::iter::from_fn(move || {
-            let step = step(rest).ok()??;
-            number += step.delta;
-            rest = step.rest;
-            Some((OptionNumber(u16::try_from(number).ok()?), step.value))
-        })
+        among(&self.bytes)
     }
 
     /// The values of the options of one number, in their order, whatever their lengths.
     pub fn values(&self, number: OptionNumber) -> impl Iterator<Item = &[u8]> {
-        self.iter()
+        let bytes = if self.numbers.may_have(number) { &self.bytes[..] } else { &[] };
+        among(bytes)
             .take_while(move |(of, _)| *of <= number)
             .filter(move |(of, _)| *of == number)
             .map(|(_, value)| value)
@@ -85,7 +101,7 @@ impl Options {
 
     /// The same in the buffer that they came in.
     pub fn value_bytes(&self, number: OptionNumber) -> impl Iterator<Item = Bytes> {
-        self.values(number).map(|value| self.0.slice_ref(value))
+        self.values(number).map(|value| self.bytes.slice_ref(value))
     }
 
     /// The first of one number, where its length is legal: one that is not counts as unknown.
@@ -106,23 +122,25 @@ impl Options {
     #[must_use]
     pub fn with(self, number: OptionNumber, value: &[u8]) -> Self {
         let number = usize::from(number.0);
-        let mut out = BytesMut::with_capacity(self.0.len() + value.len() + OPTION_BYTES_MAX);
-        let (mut rest, mut last) = (&self.0[..], 0);
+        let Self { bytes, mut numbers } = self;
+        numbers.add(number);
+        let mut out = BytesMut::with_capacity(bytes.len() + value.len() + OPTION_BYTES_MAX);
+        let (mut rest, mut last) = (&bytes[..], 0);
         while let Ok(Some(step)) = step(rest) {
             if last + step.delta > number {
                 // Only what comes right behind it says how far it is from the one before.
-                out.put_slice(&self.0[..self.0.len() - rest.len()]);
+                out.put_slice(&bytes[..bytes.len() - rest.len()]);
                 put(number - last, value, &mut out);
                 put(last + step.delta - number, step.value, &mut out);
                 out.put_slice(step.rest);
-                return Self(out.freeze());
+                return Self { bytes: out.freeze(), numbers };
             }
             last += step.delta;
             rest = step.rest;
         }
-        out.put_slice(&self.0);
+        out.put_slice(&bytes);
         put(number - last, value, &mut out);
-        Self(out.freeze())
+        Self { bytes: out.freeze(), numbers }
     }
 
     /// With one more whose value is a number, in as few bytes as it can be.
@@ -164,12 +182,24 @@ impl<V: AsRef<[u8]>> FromIterator<(OptionNumber, V)> for Options {
 /// Writes options that are in the order of their numbers.
 fn written<V: AsRef<[u8]>>(options: impl IntoIterator<Item = (OptionNumber, V)>) -> Options {
     let mut out = BytesMut::new();
-    let mut last = 0;
+    let (mut last, mut numbers) = (0, Numbers::default());
     for (number, value) in options {
         put(usize::from(number.0 - last), value.as_ref(), &mut out);
+        numbers.add(number.0.into());
         last = number.0;
     }
-    Options(out.freeze())
+    Options { bytes: out.freeze(), numbers }
+}
+
+/// The options that these bytes say, up to what is none.
+fn among(mut bytes: &[u8]) -> impl Iterator<Item = (OptionNumber, &[u8])> {
+    let mut number = 0;
+    std::iter::from_fn(move || {
+        let step = step(bytes).ok()??;
+        number += step.delta;
+        bytes = step.rest;
+        Some((OptionNumber(u16::try_from(number).ok()?), step.value))
+    })
 }
 
 fn put(delta: usize, value: &[u8], out: &mut BytesMut) {

@@ -80,18 +80,19 @@ impl Line {
 
     /// Sends one, or loses it.
     pub(crate) fn send(&self, peer: &Peer, datagram: &[u8]) {
-        let transmit = Transmit {
-            destination: peer.address,
-            ecn: None,
-            contents: datagram,
-            segment_size: None,
+        let sent = match peer.local.filter(|local| Some(*local) != self.bound) {
+            Some(local) => self.send_from(local, peer.address, datagram),
             // To say what goes without saying costs the kernel a look at it.
-            src_ip: peer.local.filter(|local| Some(*local) != self.bound),
+            None => self.socket.try_send_to(datagram, peer.address).map(drop),
         };
-        let sent = self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
         if let Err(error) = sent {
             tracing::trace!(%error, "a datagram is not sent");
         }
+    }
+
+    fn send_from(&self, local: IpAddr, destination: SocketAddr, contents: &[u8]) -> io::Result<()> {
+        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip: Some(local) };
+        self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit))
     }
 }
 

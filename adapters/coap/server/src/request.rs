@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::percent_decode;
 use tidegate_bridge::{Draft, fresh_message_id};
 use tidegate_coap_proto::{Options, Request};
 use tidegate_model::{Credential, Permit, Principal, Protocol, QoS, Refusal, Topic, TopicFilter, TopicLimits};
@@ -10,32 +10,18 @@ use tidegate_model::{Credential, Permit, Principal, Protocol, QoS, Refusal, Topi
 use crate::CoapFace;
 use crate::answer;
 
-/// What is encoded in a path: all that is not unreserved.
-//= RFC3986 2.3
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The path of a URL that says the same, each level encoded: then a slash in a level is seen for what it is.
-fn path(options: &Options) -> String {
-    let mut path = String::with_capacity(64);
-    for level in options.uri_path() {
-        path.push('/');
-        path.extend(percent_encode(level, ENCODED));
-    }
-    path
-}
-
 /// Whether what a server has is asked for.
 pub(crate) fn asks_for_resources(options: &Options) -> bool {
     options.uri_path().eq([b".well-known".as_slice(), b"core"])
 }
 
 pub(crate) fn filter(options: &Options, limits: &TopicLimits) -> Result<TopicFilter, Refusal> {
-    TopicFilter::parse_path(&path(options), limits)
+    TopicFilter::parse_parts(options.uri_path(), limits)
 }
 
 /// The key that is shown as `auth=<key>` or `authorization=<key>`, wherever it stands in the query; its value may hold `=`.
 /// Nothing where none is.
-fn key(options: &Options) -> Result<Option<Vec<u8>>, Refusal> {
+fn key(options: &Options) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
     let pairs = options.uri_query().filter_map(|argument| {
         let at = argument.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&argument[..at], &argument[at + 1..]);
@@ -47,7 +33,7 @@ fn key(options: &Options) -> Result<Option<Vec<u8>>, Refusal> {
     if keys.any(|other| other != first) {
         return Err(Refusal::Unauthenticated);
     }
-    Ok(Some(first.into_owned()))
+    Ok(Some(first))
 }
 
 impl CoapFace {
@@ -73,7 +59,7 @@ impl CoapFace {
         known: Option<&Principal>,
     ) -> Result<(Principal, Permit, Draft), Refusal> {
         let options = &request.options;
-        let topic = Topic::parse_path(&path(options), &self.topic)?;
+        let topic = Topic::parse_parts(options.uri_path(), &self.topic)?;
         let principal = self.authenticate(options, known).await?;
         let permit = self.bridge.permit(&principal, topic)?;
         let content_type = match options.content_format() {
@@ -118,7 +104,8 @@ mod tests {
     #[test]
     fn a_key_is_found_wherever_it_stands() {
         let check = |query: &[&str], expected: Option<&str>| {
-            let found = key(&options(OptionNumber::URI_QUERY, query)).ok().flatten();
+            let options = options(OptionNumber::URI_QUERY, query);
+            let found = key(&options).ok().flatten();
             assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{query:?}");
         };
         check(&["auth=k"], Some("k"));
@@ -133,7 +120,8 @@ mod tests {
     #[test]
     fn levels_are_options_and_nothing_in_them_separates() {
         let check = |levels: &[&str], expected: Option<&str>| {
-            let topic = Topic::parse_path(&path(&options(OptionNumber::URI_PATH, levels)), &TopicLimits::default());
+            let options = options(OptionNumber::URI_PATH, levels);
+            let topic = Topic::parse_parts(options.uri_path(), &TopicLimits::default());
             assert_eq!(topic.ok().map(|topic| topic.to_mqtt()).as_deref(), expected, "{levels:?}");
         };
         check(&["channels", "lab.t", "messages"], Some("channels/lab.t/messages"));

@@ -6,7 +6,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::Refusal;
+use crate::{Refusal, TopicFilter};
 
 fn verdict<T>(outcome: Result<T, Refusal>, show: impl Fn(&T) -> String) -> String {
     match outcome {
@@ -211,7 +211,26 @@ fn level() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The path of a URL with these parts, each byte of them encoded.
+fn encoded(parts: &[Vec<u8>]) -> String {
+    let octet = |byte: &u8| format!("%{byte:02X}");
+    parts.iter().flat_map(|part| std::iter::once("/".to_owned()).chain(part.iter().map(octet))).collect()
+}
+
 proptest! {
+    //= RFC7252 6.4
+    #[test]
+    fn parts_are_read_as_the_path_that_says_the_same(
+        begin in prop_oneof![Just(vec!["channels", "lab.t", "messages"]), Just(vec!["channels", "+", "messages"]), Just(vec!["a"])],
+        more in prop::collection::vec(prop_oneof!["[a/+*>#.%é]{0,3}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..3)], 0..5),
+    ) {
+        let limits = TopicLimits::default();
+        let parts: Vec<Vec<u8>> = begin.into_iter().map(Vec::from).chain(more).collect();
+        let (path, parts) = (encoded(&parts), || parts.iter().map(Vec::as_slice));
+        prop_assert_eq!(Topic::parse_parts(parts(), &limits), Topic::parse_path(&path, &limits));
+        prop_assert_eq!(TopicFilter::parse_parts(parts(), &limits), TopicFilter::parse_path(&path, &limits));
+    }
+
     #[test]
     fn mqtt_parse_and_render_are_inverse(levels in prop::collection::vec(level(), 0..6)) {
         let text = levels.iter().fold("channels/lab.t/messages".to_owned(), |text, level| text + "/" + level);

@@ -11,21 +11,38 @@ use crate::secret::fingerprint;
 
 use super::exchange::Asked;
 use super::peer::Peer;
-use super::{Address, Scope};
+use super::{Address, Scope, Shared};
 
 /// Bytes that a marker takes, and an `ETag`, a Block2 and a Size2 option at most.
 const SLICE_BYTES_MAX: usize = 1 + 9 + 5 + 6;
 
 /// What a response is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct Wanted<'a> {
     pub(super) token: Token,
     /// Which block of it.
     pub(super) block: Option<Block>,
-    /// Names what was asked, where the other blocks are kept to be fetched.
-    pub(super) key: Option<u64>,
+    /// What was asked, where the other blocks are kept to be fetched.
+    pub(super) key: Option<Key<'a>>,
     /// What is said where none of it may be.
     pub(super) unproven: Unproven,
+}
+
+/// What names what was asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Key<'a> {
+    Known(u64),
+    /// Most responses are whole, and need no name.
+    Of(&'a Asked),
+}
+
+impl Key<'_> {
+    fn name<A>(self, shared: &Shared<A>) -> u64 {
+        match self {
+            Self::Known(key) => key,
+            Self::Of(asked) => shared.key(asked.method, &asked.options),
+        }
+    }
 }
 
 /// What a peer is told that has not shown that it is where it says it is, where it may not be sent what it is to be told.
@@ -67,7 +84,7 @@ impl Peer {
             response.options = response.options.with_uint(OptionNumber::BLOCK1, Block { exponent, ..block }.value());
         }
         let is_get = asked.method == Code::GET;
-        let key = is_get.then(|| scope.shared.key(asked.method, &asked.options));
+        let key = is_get.then_some(Key::Of(asked));
         let unproven = if is_get { Unproven::Challenge } else { Unproven::Shorten };
         // Whether there are more is for us to say.
         //= RFC7959 2.3
@@ -79,7 +96,7 @@ impl Peer {
     //= RFC7959 2.4, 2.6, 3.4
     pub(super) fn slice<A: Address>(
         &mut self,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
         response: Response,
         scope: &mut Scope<'_, A>,
     ) -> Response {
@@ -120,7 +137,7 @@ impl Peer {
         let block = Block { number, more: end < bytes, exponent };
         let whole = Response { options: tagged(response.options, &response.payload), ..response };
         if let Some(key) = wanted.key.filter(|_| block.more && offset == 0) {
-            self.keep(key, &whole, scope);
+            self.keep(key.name(scope.shared), &whole, scope);
         }
         let mut options = whole.options.with_uint(OptionNumber::BLOCK2, block.value());
         if offset == 0 {

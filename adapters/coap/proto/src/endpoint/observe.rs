@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::message::{Carried, Message, MessageId, Response, Token};
 use crate::option::{Block, OptionNumber};
 
-use super::answer::{Unproven, Wanted, challenge};
+use super::answer::{Key, Unproven, Wanted, challenge};
 use super::confirm::Of;
 use super::peer::Peer;
 use super::{Address, Ending, Observer, Output, Scope, Shared, bytes_of};
@@ -278,7 +278,7 @@ impl Peer {
         observation.sequence = Sequence::next(Some(observation.sequence), scope.now, scope.shared);
         let (token, number) = (observation.token, observation.sequence.number);
         let block = observation.block.map(|block| Block { number: 0, more: false, ..block });
-        let wanted = Wanted { token, block, key: Some(observation.key), unproven: Unproven::Withhold };
+        let wanted = Wanted { token, block, key: Some(Key::Known(observation.key)), unproven: Unproven::Withhold };
         response.options = response.options.with_uint(OptionNumber::OBSERVE, number);
         let response = self.slice(wanted, response, scope);
         let id = self.ids.next(scope.now);
