@@ -1,13 +1,11 @@
 //! A panic is a bug. It ends the process, whatever task or thread it is of: what goes on without that task would look well and
-//! serve nobody. The one that is not missed is the task of a connection: by what one client sends, others are not to be cut off.
+//! serve nobody. What is not missed is what is done for one client, which is contained.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::cell::Cell;
-use std::future::poll_fn;
 use std::panic::PanicHookInfo;
-use std::pin::pin;
 
+use tidegate_containment::is_contained;
 use tracing::Level;
 
 use crate::Exit;
@@ -16,45 +14,13 @@ use crate::program::fail;
 /// What is done on a panic.
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
-thread_local! {
-    /// Whether what runs now on this thread is contained.
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Says that what runs is contained, for as long as it is there.
-struct Containment {
-    before: bool,
-}
-
-impl Containment {
-    fn begin() -> Self {
-        Self { before: CONTAINED.replace(true) }
-    }
-}
-
-impl Drop for Containment {
-    fn drop(&mut self) {
-        CONTAINED.set(self.before);
-    }
-}
-
-/// Does the same, but so that a panic in it is logged and ends it alone. What it spawns is not contained.
-pub(crate) async fn contained<F: Future>(work: F) -> F::Output {
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        let _containment = Containment::begin();
-        work.as_mut().poll(context)
-    })
-    .await
-}
-
 /// From now on a panic is logged, and ends the process with [`Exit::Bug`] unless it is contained. What was done before, to be
 /// put back.
 pub(crate) fn ends_the_process(name: &str) -> Hook {
     let (name, before) = (name.to_owned(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
         tell(&name, panic);
-        if !CONTAINED.get() {
+        if !is_contained() {
             std::process::exit(Exit::Bug as i32);
         }
     }));

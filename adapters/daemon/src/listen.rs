@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tidegate_containment::contained;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
-use crate::bug;
 use crate::drain::Drain;
 use crate::stream::{Lingering, Stream};
 use crate::tls::Tls;
@@ -136,7 +136,7 @@ where
             }
         };
         let (tls, handshakes, serve, at_work) = (tls.clone(), Arc::clone(&handshakes), serve.clone(), drain.at_work());
-        tokio::spawn(bug::contained(async move {
+        tokio::spawn(contained(async move {
             // Its future is large, and as long as the connection is there, nobody needs it.
             if let Some(stream) = Box::pin(agree(tcp, tls, &handshakes, limits.write_stall_max)).await {
                 serve(stream, peer).await;

@@ -59,8 +59,8 @@ pub fn options_given<T: CommandFactory + FromArgMatches>(
 }
 
 /// Logs as the options say, and runs `work` on a runtime of its own to its end. A panic meanwhile, of whatever task or thread,
-/// is logged and ends the process with [`Exit::Bug`]; but one of the task of a connection ([`crate::listen::serve`]) ends that
-/// connection alone.
+/// is logged and ends the process with [`Exit::Bug`]; but one of what is contained, as a connection is
+/// ([`crate::listen::serve`]), ends that alone.
 ///
 /// # Errors
 /// The exit code, when what is wrong was said in one line; `work` has not begun then.

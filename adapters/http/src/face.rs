@@ -13,13 +13,14 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tidegate_bridge::{BoxFuture, Bridge, DeparturePace, Departures};
+use tidegate_containment::contained;
 use tidegate_model::{CertificateNames, Refusal, TopicFilter, TopicLimits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -105,6 +106,19 @@ pub struct HttpFace {
     departures: Arc<Departures>,
     requests: Family<RequestLabels, Counter>,
     unreadable: Family<UnreadableLabels, Counter>,
+}
+
+/// Runs what is done for one stream of HTTP/2, each in a task of its own.
+#[derive(Clone, Copy)]
+struct Streams;
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(contained(stream));
+    }
 }
 
 impl HttpFace {
@@ -218,8 +232,8 @@ impl HttpFace {
         tracing::trace!(error, "connection ended");
     }
 
-    fn protocol(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+    fn protocol(&self) -> auto::Builder<Streams> {
+        let mut builder = auto::Builder::new(Streams);
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -366,5 +380,19 @@ fn known_method(method: &Method) -> &'static str {
         Method::POST => "POST",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::rt::Executor as _;
+    use tidegate_containment::is_contained;
+
+    #[tokio::test]
+    async fn what_is_done_for_a_stream_is_contained() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        Streams.execute(async move { tell.send(is_contained()) });
+        assert_eq!(told.await, Ok(true));
     }
 }

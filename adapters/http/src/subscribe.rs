@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use futures_util::stream;
 use tidegate_bridge::{Departures, Subscription, SubscriptionEnd, SubscriptionEvent};
+use tidegate_containment::contained;
 use tidegate_model::{Principal, Protocol, Refusal, TopicFilter};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -82,7 +83,7 @@ impl HttpFace {
             ended: false,
         };
         let (chunks, taken) = mpsc::channel(1);
-        tokio::spawn(events.hand_over(chunks, self.limits.reader_stall_max));
+        tokio::spawn(contained(events.hand_over(chunks, self.limits.reader_stall_max)));
         Body::from_stream(stream::unfold(taken, async |mut taken: mpsc::Receiver<Bytes>| {
             let chunk = taken.recv().await?;
             Some((Ok::<_, Infallible>(chunk), taken))

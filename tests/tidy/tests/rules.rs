@@ -119,8 +119,9 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 /// Which of our crates each of our crates may name, and which of others' are for few.
-const MAY_NAME: [(&str, &[&str]); 22] = [
-    ("tidegate-mqtt", &["tidegate-bridge", "tidegate-model", "tidegate-mqtt-proto"]),
+const MAY_NAME: [(&str, &[&str]); 23] = [
+    ("tidegate-containment", &[]),
+    ("tidegate-mqtt", &["tidegate-bridge", "tidegate-containment", "tidegate-model", "tidegate-mqtt-proto"]),
     ("tidegate-mqtt-proto", &[]),
     ("tidegate-coap-proto", &[]),
     ("tidegate-coap", &["tidegate-bridge", "tidegate-coap-proto", "tidegate-model"]),
@@ -131,9 +132,9 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
     ("tidegate-grants-client", &["tidegate-bridge", "tidegate-grants-proto", "tidegate-model"]),
     ("tidegate-memory", &["tidegate-bridge", "tidegate-model"]),
     ("tidegate-amqp", &["tidegate-bridge", "tidegate-model"]),
-    ("tidegate-http", &["tidegate-bridge", "tidegate-model"]),
+    ("tidegate-http", &["tidegate-bridge", "tidegate-containment", "tidegate-model"]),
     ("tidegate-ws", &["tidegate-bridge", "tidegate-http", "tidegate-model", "tidegate-mqtt"]),
-    ("tidegate-daemon", &[]),
+    ("tidegate-daemon", &["tidegate-containment"]),
     ("tidegate-client", &["tidegate-model"]),
     ("tidegate-api", &[]),
     ("tidegate-plan", &["tidegate-api", "tidegate-model"]),
@@ -179,7 +180,8 @@ const FOR_FEW: [(&str, &[&str]); 9] = [
 ];
 /// What a pure core cannot name, since it could do I/O with it, read a clock or draw at random.
 const IMPURE: [&str; 8] = ["tokio", "hyper", "axum", "lapin", "kube", "notify", "uuid", "socket2"];
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
+    "tidegate-containment",
     "tidegate-mqtt-proto",
     "tidegate-coap-proto",
     "tidegate-grants-proto",

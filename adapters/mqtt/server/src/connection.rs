@@ -8,6 +8,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tidegate_bridge::{BoxFuture, Delivery, GroupName, Overflow, Presence, Subscription, Terms, fresh_message_id};
+use tidegate_containment::contained;
 use tidegate_model::{CertificateNames, Principal, Protocol, Refusal, TopicFilter};
 use tidegate_mqtt_proto::{
     Accepted, Connect, Dropped, Output, Packet, Publish, Reason, RetainHandling, Sender, Session, Shared, Text, Ticket,
@@ -399,7 +400,7 @@ where
                 // That session ends here.
                 if let Some((will, _)) = will {
                     let (face, absent) = (Arc::clone(&self.face), holder.absent.clone());
-                    tokio::spawn(async move { face.publish_will(&absent, will).await });
+                    tokio::spawn(contained(async move { face.publish_will(&absent, will).await }));
                 }
             } else {
                 // What was withdrawn by now is withdrawn before anything is sent.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_bridge::Presence;
+use tidegate_containment::contained;
 use tidegate_model::{Principal, ThingId};
 use tidegate_mqtt_proto::{Dropped, Ended, State, Text, Will};
 use tokio::sync::oneshot;
@@ -213,7 +214,7 @@ impl Holder {
         let Some((place, away)) = place.hand_over(away) else { return };
         let presence = face.bridge.presence(absent);
         let expires = away.expires_after.and_then(|span| now().checked_add(span));
-        tokio::spawn(Keeper { face: Arc::clone(face), place, presence, expires }.run(away));
+        tokio::spawn(contained(Keeper { face: Arc::clone(face), place, presence, expires }.run(away)));
     }
 }
 
