@@ -205,7 +205,8 @@ pub(crate) struct Options {
     pub(crate) coap_requests_per_second_max: Option<NonZeroU32>,
 
     /// Sessions of DTLS; beyond that the one that was used least lately ends. Each takes less than 8 kB. One ends too after 25 h
-    /// of silence, or after two of --coap-ping-period where that is longer
+    /// of silence, or after two of --coap-ping-period where that is longer. However many there are, 50,000 can observe while UDP
+    /// is served too, else 100,000
     #[arg(long, value_name = "COUNT", env = "TIDEGATE_COAPS_SESSIONS_MAX", default_value_t = 50_000)]
     pub(crate) coaps_sessions_max: usize,
 

@@ -230,6 +230,37 @@ fn an_observation_ends_by_a_word_or_by_a_reset_and_others_of_its_client_go_on() 
     assert!(sequence(&next[0]) > sequence(told.iter().find(|before| before.token == next[0].token).unwrap()));
 }
 
+/// What is published while the same client registers again, both in one burst.
+//= RFC7641 3.3.1
+#[test]
+fn who_registers_again_is_told_what_holds_and_misses_nothing() {
+    let adapter = Adapter::start("memory:", &[]).unwrap();
+    let (mut client, token) = observing(&adapter, PATH);
+    published(&adapter, PATH, "0");
+    assert_eq!(client.told(&token).unwrap().text(), "0");
+    for number in 1..=50 {
+        let news = number.to_string();
+        let message = post(&mut client, PATH, &news);
+        let renewal = client.message(CON, GET).to(&format!("{PATH}?auth={KEY_2}")).with(OBSERVE, []);
+        let renewal = Datagram { token: token.clone(), ..renewal };
+        client.say(&message.bytes());
+        client.say(&renewal.bytes());
+        // By their numbers, as a client keeps them.
+        let (mut newest, mut is_renewed) = ((0, String::new()), false);
+        while !is_renewed || newest.1 != news {
+            let told = client.read().unwrap();
+            client.acknowledge(&told);
+            if told.code != 0 && told.token == token {
+                is_renewed |= told.id == renewal.id;
+                let order = told.number(OBSERVE).expect("it is a notification");
+                assert!(order > newest.0, "{told:?} after {newest:?}");
+                newest = (order, told.text());
+            }
+        }
+    }
+    has_observations(&adapter, 1);
+}
+
 /// While one is not acknowledged nothing else is told, and then only what holds.
 //= RFC7641 4.5.2
 #[test]

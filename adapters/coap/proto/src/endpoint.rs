@@ -454,7 +454,7 @@ impl<A: Address> Endpoint<A> {
         }
         if !self.has_room(address, known) {
             self.shared.counts.overload += 1;
-            let response = Response::refusal(Code::SERVICE_UNAVAILABLE, "too many requests are not answered yet");
+            let response = Response::refusal(Code::SERVICE_UNAVAILABLE, "there is no room for more at the moment");
             let retry_after = self.shared.limits.retry_after_seconds;
             let options = response.options.with_uint(OptionNumber::MAX_AGE, retry_after);
             return self.refuse(address, head, &request, Response { options, ..response }, now);
@@ -491,7 +491,7 @@ impl<A: Address> Endpoint<A> {
     /// Forgets the peer whose copies are least likely to come, of the others that nothing else is known of; or else one that
     /// has not shown where it is, with the bodies that it has begun.
     fn evict(&mut self, for_peer: &A) -> bool {
-        let mut second_best = None;
+        let mut second_best = self.first_idle(for_peer);
         for _ in 0..EVICTION_TRIES {
             let Some((at, address)) = self.next_to_look_at() else {
                 // Those that were passed over may have come to rest.
@@ -534,6 +534,13 @@ impl<A: Address> Endpoint<A> {
             }
             self.looked_at = Some((at, address));
         }
+    }
+
+    /// One of the first that could be forgotten, which may have come after they were looked at.
+    fn first_idle(&self, for_peer: &A) -> Option<A> {
+        let first = self.timers.iter().take(EVICTION_TRIES_AHEAD).map(|(_, address)| address);
+        let is_idle = |address: &&A| *address != for_peer && self.peers.get(address).is_some_and(Peer::is_idle);
+        first.into_iter().find(is_idle).cloned()
     }
 
     /// The peer behind those that were looked at, and when it is due.

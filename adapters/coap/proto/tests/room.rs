@@ -108,6 +108,15 @@ fn who_sends_a_body_and_has_not_shown_where_it_is_makes_room() {
     assert_eq!(begin(&mut server, 1_000, now), Some(Code::SERVICE_UNAVAILABLE));
 }
 
+fn observe(server: &mut Endpoint<u32>, peer: u32, now: Instant) {
+    let options =
+        Options::NONE.with(OptionNumber::URI_PATH, b"a-path-that-is-long-enough").with_uint(OptionNumber::OBSERVE, 0);
+    server.handle_datagram(peer, &datagram(Request { method: Code::GET, options, payload: Bytes::new() }), now);
+    let Some(Output::Request { ticket, .. }) = server.poll_output() else { unreachable!("peer {peer} is asked") };
+    assert!(server.observe(ticket, Response::of(Code::CONTENT), now).is_some());
+    while server.poll_output().is_some() {}
+}
+
 /// However many of those that came first observe, so that nothing of them is to be forgotten: who came after them makes room.
 #[test]
 fn who_observes_keeps_nobody_out_whose_place_another_can_take() {
@@ -116,14 +125,7 @@ fn who_observes_keeps_nobody_out_whose_place_another_can_take() {
     let limits = Limits { peers_max: 1_000, ..Limits::default() };
     let mut server = Endpoint::new(limits, [7; 16], Duration::from_secs(1_000_000), now);
     for peer in 0..OBSERVERS {
-        let now = now + Duration::from_millis(peer.into());
-        let options = Options::NONE
-            .with(OptionNumber::URI_PATH, b"a-path-that-is-long-enough")
-            .with_uint(OptionNumber::OBSERVE, 0);
-        server.handle_datagram(peer, &datagram(Request { method: Code::GET, options, payload: Bytes::new() }), now);
-        let Some(Output::Request { ticket, .. }) = server.poll_output() else { unreachable!("peer {peer} is asked") };
-        assert!(server.observe(ticket, Response::of(Code::CONTENT), now).is_some());
-        while server.poll_output().is_some() {}
+        observe(&mut server, peer, now + Duration::from_millis(peer.into()));
     }
     for peer in OBSERVERS..5_000 {
         let now = now + Duration::from_millis(peer.into());
@@ -135,4 +137,25 @@ fn who_observes_keeps_nobody_out_whose_place_another_can_take() {
     }
     assert_eq!(server.held().observations, 500);
     assert_eq!((server.counts().overload, server.counts().evicted), (0, 4_000));
+}
+
+/// Also where those came while the others were being looked at.
+#[test]
+fn who_came_a_moment_ago_makes_room_where_nobody_else_can() {
+    const OBSERVERS: u32 = 900;
+    let now = any_instant();
+    let limits = Limits { peers_max: 1_000, ..Limits::default() };
+    let mut server = Endpoint::new(limits, [7; 16], Duration::from_secs(1_000_000), now);
+    for peer in 0..OBSERVERS {
+        observe(&mut server, peer, now);
+    }
+    // A burst of more than there is room for: all of them came just now.
+    for peer in OBSERVERS..5_000 {
+        server.handle_datagram(peer, &post(), now + Duration::from_millis(1));
+        let output = server.poll_output();
+        let Some(Output::Request { ticket, .. }) = output else { unreachable!("peer {peer} is asked: {output:?}") };
+        assert!(server.respond(ticket, Response::of(Code::CHANGED), now + Duration::from_millis(1)));
+        while server.poll_output().is_some() {}
+    }
+    assert_eq!((server.held().observations, server.counts().overload), (900, 0));
 }

@@ -80,7 +80,7 @@ pub(crate) fn content(last: Option<&Delivery>, now: Timestamp) -> Response {
 //= RFC7252 5.10.4
 pub(crate) fn acceptable(accept: Option<ContentFormat>, content: Response) -> Response {
     let is_empty = content.payload.is_empty();
-    if accept.is_none_or(|accept| content.options.content_format().map_or(is_empty, |format| format == accept)) {
+    if accept.is_none_or(|accept| is_empty || content.options.content_format() == Some(accept)) {
         content
     } else {
         Response::refusal(Code::NOT_ACCEPTABLE, "it is of another format")
@@ -145,6 +145,11 @@ mod tests {
         check(Some("image/png"), None, Code::CONTENT);
         check(Some("image/png"), Some(ContentFormat::JSON), Code::NOT_ACCEPTABLE);
         check(None, Some(ContentFormat::JSON), Code::CONTENT);
+        // What takes away what is kept says nothing in any format.
+        let mut cleared = delivery("application/json", None);
+        cleared.message.payload = Bytes::new();
+        let content = content(Some(&cleared), Timestamp::from_secs(1_000));
+        assert_eq!(acceptable(Some(ContentFormat::CBOR), content).code, Code::CONTENT);
     }
 
     #[test]

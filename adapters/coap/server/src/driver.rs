@@ -11,7 +11,7 @@ use tidegate_coap_proto::{
     Attribute, Code, ContentFormat, Endpoint, Link, Observe, Observer, OptionNumber, Options, Output, Request,
     Response, Ticket, links, prefix_of,
 };
-use tidegate_model::{Generation, Principal, Protocol, Refusal};
+use tidegate_model::{Generation, Message, Principal, Protocol, Refusal};
 use tokio::sync::watch;
 
 use crate::CoapFace;
@@ -315,12 +315,16 @@ impl Driver {
             }
             Done::Observed(ticket, mut observed, subscription) => {
                 let renewed = self.endpoint.renewed(&ticket);
-                let before = renewed.and_then(|renewed| self.observers.get_mut(&renewed)?.last.clone());
+                let before = renewed.as_ref().and_then(|renewed| self.observers.get_mut(renewed)?.last.clone());
                 observed.last = observed.last.into_iter().chain(before).max_by_key(|last| last.message.received_at);
                 let content = answer::content(observed.last.as_deref(), self.face.bridge.now());
                 let response = answer::acceptable(observed.accept, content);
                 // Where it does not come about, the subscription goes too.
-                if let Some(observer) = self.endpoint.observe(ticket, response, self.now) {
+                let Some(observer) = self.endpoint.observe(ticket, response, self.now) else { return };
+                // The one before goes on: there may be something in it that was not told yet.
+                let is_renewed =
+                    renewed.is_some_and(|before| self.observers.renew(&before, observer.clone(), observed.clone()));
+                if !is_renewed {
                     self.observers.add(observer, *subscription, observed);
                 }
             }
@@ -332,7 +336,9 @@ impl Driver {
             SubscriptionEvent::Delivery(delivery) => {
                 let Some(observed) = self.observers.get_mut(observer) else { return };
                 // It was told that already, when it registered.
-                if observed.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &delivery)) {
+                let Message { id, received_at, .. } = &delivery.message;
+                let is_it = |last: &Delivery| last.message.id == *id && last.message.received_at == *received_at;
+                if observed.last.as_deref().is_some_and(is_it) {
                     return;
                 }
                 observed.last = Some(Arc::clone(&delivery));

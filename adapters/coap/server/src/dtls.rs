@@ -40,6 +40,9 @@ const HANDSHAKE_DATAGRAM_BYTES_MAX: usize = 4_096;
 const HANDSHAKE_RECORDS_MAX: usize = 6;
 /// Bytes of a datagram of a session, likewise: more comes in blocks, and the room for it stays the session's.
 const SESSION_DATAGRAM_BYTES_MAX: usize = 2_048;
+/// Bytes of an encrypted fragment at least: the nonce's explicit part and a tag of 8 bytes.
+//= RFC6655 3
+const SEALED_BYTES_MIN: usize = 16;
 /// Records that are sent in one session, which then ends: each is encrypted under a nonce drawn from 2^64, none of which
 /// must come twice.
 const SENT_MAX: u32 = 1 << 22;
@@ -449,9 +452,7 @@ impl Sessions {
             return;
         }
         let Some(session) = session_of(&mut self.slots, &address) else { return };
-        // Each of its records is a guess.
-        session.unopened =
-            session.unopened.saturating_add(u32::try_from(records(datagram).count()).unwrap_or(u32::MAX));
+        session.unopened = session.unopened.saturating_add(guesses(datagram));
         self.counts.dropped += 1;
         if session.unopened > self.limits.unopened_max {
             self.close(address, now);
@@ -623,6 +624,12 @@ fn waiting_bytes(datagram: &[u8]) -> usize {
     let whole = |record: Record<'_>| record.fragments().all(|f| f.kind == CLIENT_HELLO && f.bytes.len() == f.length);
     let count = records(datagram).count();
     if count == 1 && records(datagram).all(whole) { 0 } else { count * RECORD_BYTES }
+}
+
+/// Guesses at a tag: as many as the datagram has encrypted records that are long enough for one.
+fn guesses(datagram: &[u8]) -> u32 {
+    let is_one = |record: &Record<'_>| record.epoch > 0 && record.fragment.len() >= SEALED_BYTES_MIN;
+    u32::try_from(records(datagram).filter(is_one).count()).unwrap_or(u32::MAX)
 }
 
 /// Whether a record may be of a session: what is not encrypted may only be a copy of the end of its handshake.

@@ -22,6 +22,8 @@ pub(crate) struct Observed {
 /// An observation.
 struct Watched {
     observer: Observer<Peer>,
+    /// Who it was when it began: what its subscription tells comes under this name.
+    name: Observer<Peer>,
     observed: Observed,
     stop: AbortHandle,
 }
@@ -44,7 +46,16 @@ impl Observers {
     pub(crate) fn add(&mut self, observer: Observer<Peer>, subscription: Subscription, observed: Observed) {
         let (told, stop) = subscription.named(observer.clone());
         self.events.push(told);
-        self.watched.entry(*observer.peer()).or_default().push(Watched { observer, observed, stop });
+        let name = observer.clone();
+        self.watched.entry(*observer.peer()).or_default().push(Watched { observer, name, observed, stop });
+    }
+
+    /// One takes the place of another, with its subscription: what waits in that is told to it. Whether there was the other.
+    pub(crate) fn renew(&mut self, before: &Observer<Peer>, observer: Observer<Peer>, observed: Observed) -> bool {
+        let own = self.watched.get_mut(before.peer()).map(Vec::as_mut_slice).unwrap_or_default();
+        let Some(watched) = own.iter_mut().find(|watched| watched.observer == *before) else { return false };
+        (watched.observer, watched.observed) = (observer, observed);
+        true
     }
 
     pub(crate) fn remove(&mut self, observer: &Observer<Peer>) {
@@ -73,11 +84,14 @@ impl Observers {
         own.iter_mut().find(|watched| watched.observer == *observer).map(|watched| &mut watched.observed)
     }
 
-    /// Waits for what comes next; for ever while there is none. Nothing is lost when the future is dropped.
+    /// Waits for what comes next, and to whom; for ever while there is none. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> (Observer<Peer>, SubscriptionEvent) {
-        match self.events.next().await {
-            Some(told) => told,
-            None => std::future::pending().await,
+        while let Some((name, told)) = self.events.next().await {
+            let own = self.watched.get(name.peer()).map(Vec::as_slice).unwrap_or_default();
+            if let Some(watched) = own.iter().find(|watched| watched.name == name) {
+                return (watched.observer.clone(), told);
+            }
         }
+        std::future::pending().await
     }
 }

@@ -94,6 +94,7 @@ impl Peer {
             // Where there is no id for it, a notification lets others go first.
             let id_at = self.id_at(scope);
             self.held_until = id_at.filter(|_| self.confirmables.iter().any(|m| is_waiting(m) && is_notification(m)));
+            self.held_since = self.held_until.and(self.held_since.or(Some(scope.now)));
             let may_go = |message: &Confirmable| is_waiting(message) && (id_at.is_none() || !is_notification(message));
             let next = self.confirmables.iter().position(may_go);
             let Some(at) = next.filter(|_| out < limits.in_flight_max.max(1)) else { return };

@@ -286,9 +286,13 @@ impl Peer {
     }
 
     /// When there is an id again for a notification, where there is none now: one that the peer takes for a copy is of no use.
+    /// A peer that asks so much that the answers take all of them is told now and then all the same.
     //= RFC7252 4.4
     pub(super) fn id_at<A: Address>(&self, scope: &Scope<'_, A>) -> Option<Instant> {
-        self.ids.free_at(scope.shared.limits.exchange_lifetime).filter(|at| scope.now < *at)
+        let lifetime = scope.shared.limits.exchange_lifetime;
+        let free_at = self.ids.free_at(lifetime)?;
+        let at = self.held_since.map_or(free_at, |since| free_at.min(since + lifetime));
+        Some(at).filter(|at| scope.now < *at)
     }
 
     /// What an observation has to say, now that it is its turn.

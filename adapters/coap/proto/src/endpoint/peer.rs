@@ -21,7 +21,8 @@ pub(super) struct Peer {
     /// When it is to be called.
     pub(super) scheduled: Option<Instant>,
     pub(super) ids: Ids,
-    /// Until when nothing is said unasked, since there is no id for it.
+    /// Since when something is not said unasked, for want of an id, and until when.
+    pub(super) held_since: Option<Instant>,
     pub(super) held_until: Option<Instant>,
     /// By the time they began.
     pub(super) exchanges: VecDeque<Exchange>,
@@ -44,6 +45,7 @@ impl Peer {
         Self {
             scheduled: None,
             ids: Ids::new(first_id),
+            held_since: None,
             held_until: None,
             exchanges: VecDeque::new(),
             asked: 0,
