@@ -31,14 +31,16 @@
 {{- end -}}
 {{- if .adapter.spec.listeners -}}
 {{- $instead := printf "counts for nothing, since adapters.%s.spec.listeners says what the listeners are" .face -}}
-{{- if and $secret (not (hasKey $has (printf "certificate %s" $secret))) -}}
+{{- /* What an issuer makes is made in any case, and TLS may end with it before the pods. */ -}}
+{{- $ends := and $tls.issuerRef.name (or .adapter.spec.ingress .adapter.spec.gateway) -}}
+{{- if and $secret (not $ends) (not (hasKey $has (printf "certificate %s" $secret))) -}}
 {{- fail (printf "%s.%s %s: name the Secret %s in tls.secretRef of those with TLS, or leave the listeners to the chart" $of (ternary "issuerRef.name" "secretName" (ne ($tls.issuerRef.name | default "") "")) $instead $secret) -}}
 {{- end -}}
 {{- if and $tls.clientCaSecretName (not (hasKey $has (printf "authority %s" $tls.clientCaSecretName))) -}}
 {{- fail (printf "%s.clientCaSecretName %s: name the Secret %s in their tls.clientCaRef, or leave the listeners to the chart" $of $instead $tls.clientCaSecretName) -}}
 {{- end -}}
-{{- if and $tls.clientCaSecretName (not (hasKey $has (printf "asked %s" $auth))) -}}
-{{- fail (printf "%s.clientAuth=%s %s: say the same in their tls.clientAuth, or leave the listeners to the chart" $of $auth $instead) -}}
+{{- if and $tls.clientCaSecretName (ne $auth "Optional") (not (hasKey $has (printf "asked %s" $auth))) -}}
+{{- fail (printf "%s.clientAuth=%s %s: say %s in their tls.clientAuth too, or leave the listeners to the chart" $of $auth $instead $auth) -}}
 {{- end -}}
 {{- end -}}
 {{- if $tls.serverCaSecretName -}}

@@ -469,8 +469,9 @@ impl AdapterSpec {
         self.protocol == Protocol::CoAP && self.listeners_wanted().iter().any(takes)
     }
 
-    /// Settings that nothing comes of, since pods of this protocol with these listeners do not read them. The API server lets
-    /// nobody add one, and leaves one that is there; pods are made all the same.
+    /// Settings that nothing comes of, since pods of this protocol with these listeners do not read them. The API server refuses
+    /// to add such a block or field, and leaves what is there, also where a change of protocol makes it one; pods are made all
+    /// the same.
     #[must_use]
     pub fn without_effect(&self) -> Vec<Violation> {
         let mut check = Check::default();

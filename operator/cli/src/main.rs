@@ -183,6 +183,7 @@ fn print(event: &Event, output: Output) {
 async fn check_within(device: &Device, timeout: Duration, within: Duration) -> Result<()> {
     /// How long it waits between two attempts.
     const PAUSE: Duration = Duration::from_secs(1);
+    device.trust().map_err(|text| anyhow!(Failure::usage(text)))?;
     let mut over = std::pin::pin!(tokio::time::sleep(within));
     loop {
         let error = match check(device, timeout).await {

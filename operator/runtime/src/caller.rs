@@ -95,12 +95,16 @@ impl Callers {
 
     /// Which keys the pods of an Adapter may have is what its spec says now, and not when their token was shown first.
     fn with_keys(&self, mut caller: Caller) -> Caller {
-        if let Some(id) = &caller.adapter {
-            let known = self.state.known();
-            let adapter = known.fleet.adapter_of_account(id);
-            caller.may_have_keys = adapter.is_some_and(|adapter| adapter.spec.takes_shared_keys());
+        if let Some(account) = &caller.adapter {
+            caller.may_have_keys = self.may_have_keys(account);
         }
         caller
+    }
+
+    /// Whether the pods that run as the ServiceAccount of an Adapter may have keys in clear, as its spec is now.
+    pub(crate) fn may_have_keys(&self, account: &ObjectId) -> bool {
+        let known = self.state.known();
+        known.fleet.adapter_of_account(account).is_some_and(|adapter| adapter.spec.takes_shared_keys())
     }
 
     fn remembered(&self, hash: &[u8; 32]) -> Option<Result<Caller, Denial>> {

@@ -22,6 +22,7 @@ use tidegate_grants_proto::{
     ACKNOWLEDGED_PATH, Acknowledgement, Cursor, Found, GRANTS_PATH, Keys, LEAVING_PATH, LOOKUP_PATH, Leaving, Lookup,
     Resume,
 };
+use tidegate_plan::ObjectId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -124,12 +125,13 @@ async fn grants(Shared(server): Shared<Arc<GrantServer>>, RawQuery(query): RawQu
     table.borrow_and_update();
     // Whoever asks for more than it may have gets the rest: its other devices need that.
     let keys = if caller.may_have_keys { Keys::from_query(&query) } else { Keys::Hashed };
+    let right = caller.adapter.clone().map(|account| (account, caller.may_have_keys));
     let resume = Resume::from_query(&query);
     let (number, frames, cursor) = server.state.open_stream(instance, caller.adapter, resume, keys);
     let open = Open { server: Arc::clone(&server), number };
     let draining = server.drain.is_draining();
     let (frames, ends) = (frames.into(), now() + STREAM_MAX);
-    let telling = Telling { open, frames, cursor, keys, table, ends, ended: draining };
+    let telling = Telling { open, frames, cursor, keys, right, table, ends, ended: draining };
     let body = Body::from_stream(stream::unfold(telling, Telling::next));
     ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
 }
@@ -156,6 +158,8 @@ struct Telling {
     frames: VecDeque<Bytes>,
     cursor: Cursor,
     keys: Keys,
+    /// The ServiceAccount of the Adapter that is told, and whether it may have keys in clear.
+    right: Option<(ObjectId, bool)>,
     table: watch::Receiver<Cursor>,
     ends: Instant,
     ended: bool,
@@ -171,6 +175,10 @@ impl Telling {
                 return None;
             }
             let server = &self.open.server;
+            // Whose right to keys has changed asks anew.
+            if self.right.as_ref().is_some_and(|(account, had)| server.callers.may_have_keys(account) != *had) {
+                return None;
+            }
             // An adapter that was too slow to keep up begins anew.
             let (frames, cursor) = server.state.since(self.cursor, self.keys)?;
             if cursor > self.cursor {

@@ -153,6 +153,27 @@ fn refusal(set: &str) -> String {
     of_schema.or(of_template).unwrap_or(&said).trim_start_matches([' ', '-']).to_owned()
 }
 
+/// What says nothing, or is used before the pods, is left alone beside listeners of the user's own.
+#[test]
+fn what_is_of_use_beside_listeners_is_taken() {
+    let listener = |face: &str, more: &[&str]| {
+        let of = |value: &&str| format!("adapters.{face}.spec.listeners[0].{value}");
+        ["name=a"].iter().chain(more).map(of).collect::<Vec<_>>()
+    };
+    let ingress = ["adapters.http.tls.issuerRef.name=ca", "adapters.http.spec.ingress.host=a.test"].map(str::to_owned);
+    let clients = ["adapters.mqtt.tls.issuerRef.name=ca", "adapters.mqtt.tls.clientCaSecretName=devices"];
+    let required =
+        ["port=8883", "transport=TLS", "tls.secretRef.name=tidegate-mqtt-tls", "tls.clientCaRef.name=devices"];
+    let required = [&required[..], &["tls.clientAuth=Required"]].concat();
+    for sets in [
+        [listener("http", &["port=80"]), ingress.to_vec()].concat(),
+        [listener("mqtt", &required), clients.map(str::to_owned).to_vec()].concat(),
+    ] {
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        assert!(!checks(&sets).is_empty(), "{sets:?}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_refused_and_named() {
     let sets = [
@@ -209,7 +230,7 @@ fn what_is_wrong_is_refused_and_named() {
         adapters.http.tls.secretName=a adapters.http.spec.listeners[0].name=a adapters.http.spec.listeners[0].port=80: adapters.http.tls.secretName counts for nothing, since adapters.http.spec.listeners says what the listeners are: name the Secret a in tls.secretRef of those with TLS, or leave the listeners to the chart
         adapters.mqtt.tls.issuerRef.name=ca adapters.mqtt.spec.listeners[0].name=a adapters.mqtt.spec.listeners[0].port=8883 adapters.mqtt.spec.listeners[0].transport=TLS adapters.mqtt.spec.listeners[0].tls.secretRef.name=b: adapters.mqtt.tls.issuerRef.name counts for nothing, since adapters.mqtt.spec.listeners says what the listeners are: name the Secret tidegate-mqtt-tls in tls.secretRef of those with TLS, or leave the listeners to the chart
         adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a: adapters.coap.tls.clientCaSecretName counts for nothing, since adapters.coap.spec.listeners says what the listeners are: name the Secret devices in their tls.clientCaRef, or leave the listeners to the chart
-        adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.tls.clientAuth=Required adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a adapters.coap.spec.listeners[0].tls.clientCaRef.name=devices: adapters.coap.tls.clientAuth=Required counts for nothing, since adapters.coap.spec.listeners says what the listeners are: say the same in their tls.clientAuth, or leave the listeners to the chart
+        adapters.coap.tls.secretName=a adapters.coap.tls.clientCaSecretName=devices adapters.coap.tls.clientAuth=Required adapters.coap.spec.listeners[0].name=a adapters.coap.spec.listeners[0].port=5684 adapters.coap.spec.listeners[0].transport=DTLS adapters.coap.spec.listeners[0].tls.secretRef.name=a adapters.coap.spec.listeners[0].tls.clientCaRef.name=devices: adapters.coap.tls.clientAuth=Required counts for nothing, since adapters.coap.spec.listeners says what the listeners are: say Required in their tls.clientAuth too, or leave the listeners to the chart
         adapters.http.tls.serverCaSecretName=a: adapters.http.tls.serverCaSecretName needs a listener with TLS, whose certificate it is about
         adapters.coap.tls.serverCaSecretName=a: adapters.coap.tls.serverCaSecretName is of no use: what `helm test` shows over DTLS is a key, which needs no certificate
         broker.embedded.enabled=false: there is no broker: name the Secret of yours in broker.secretRef.name, or set broker.embedded.enabled

@@ -273,6 +273,11 @@ impl Told {
         let bytes = std::fs::read(&self.bytes).unwrap_or_default();
         bytes.windows(text.len()).any(|window| window == text.as_bytes())
     }
+
+    /// Whether the operator has ended the stream.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
 }
 
 impl Drop for Told {

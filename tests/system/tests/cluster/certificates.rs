@@ -16,7 +16,7 @@ const FACES: [(&str, &str, &str); 4] =
     [("https", "HTTP", "TLS"), ("wss", "WebSocket", "TLS"), ("mqtts", "MQTT", "TLS"), ("coaps", "CoAP", "DTLS")];
 
 /// A folder for certificates and their keys, of names; it goes with the value.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -25,7 +25,7 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("tidegate-authorities-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -35,7 +35,7 @@ impl Folder {
         Path::new(&self.0).join(format!("{name}.{kind}")).display().to_string()
     }
 
-    fn read(&self, name: &str, kind: &str) -> String {
+    pub(crate) fn read(&self, name: &str, kind: &str) -> String {
         std::fs::read_to_string(self.path(name, kind)).unwrap()
     }
 
@@ -47,13 +47,13 @@ impl Folder {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn authority(&self, name: &str) {
+    pub(crate) fn authority(&self, name: &str) {
         let may = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"];
         self.make(name, &format!("/CN={name}"), &may);
     }
 
     /// A certificate of an authority.
-    fn sign(&self, authority: &str, name: &str, subject: &str, more: &[&str]) {
+    pub(crate) fn sign(&self, authority: &str, name: &str, subject: &str, more: &[&str]) {
         let by = ["-CA", &self.path(authority, "crt"), "-CAkey", &self.path(authority, "key")];
         let not = ["-addext", "basicConstraints=critical,CA:FALSE"];
         self.make(name, subject, &[&by[..], &not, more].concat());
@@ -82,7 +82,7 @@ fn addresses(lab: &Lab<'_>) -> Vec<String> {
     found
 }
 
-fn secret(name: &str, entries: &Value) -> Value {
+pub(crate) fn secret(name: &str, entries: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries})
 }
 

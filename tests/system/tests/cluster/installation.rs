@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use chart_tests::chart;
 use conformance::until;
+use serde_json::json;
 use system_tests::{NAMESPACE, RELEASE, system};
 
+use crate::certificates::{Folder, secret};
 use crate::{OPERATOR_PODS, two_pods};
 
 #[test]
@@ -28,6 +31,36 @@ fn the_chart_runs_under_the_restricted_standard_and_its_own_test_passes() {
         let log = system.kubectl(&["--namespace", NAMESPACE, "logs", &pod]).unwrap().ok().unwrap();
         assert!(!log.contains("forbidden") && !log.contains(&password), "{log}");
     }
+}
+
+/// With certificates of one's own, of an authority that the chart is told of.
+#[test]
+fn the_charts_own_test_passes_over_tls_too() {
+    let faces = ["http", "websocket", "mqtt"];
+    let (system, folder) = (system(), Folder::new());
+    folder.authority("servers");
+    let names = faces.map(|face| format!("DNS:tidegate-{face}.{NAMESPACE}.svc")).join(",");
+    folder.sign("servers", "server", "/CN=server", &["-addext", &format!("subjectAltName={names}")]);
+    let entry = |name, kind| folder.read(name, kind);
+    let entries = json!({
+        "tls.crt": entry("server", "crt"), "tls.key": entry("server", "key"), "ca.crt": entry("servers", "crt"),
+    });
+    let secret = secret("servers", &entries).to_string();
+    system.api().kubectl_with(&["--namespace", NAMESPACE, "apply", "--filename=-"], &secret).unwrap().ok().unwrap();
+    let sets = faces.map(|face| {
+        let of = format!("adapters.{face}.tls");
+        format!("{of}.secretName=servers,{of}.serverCaSecretName=servers")
+    });
+    system.install_with(&chart(), &["--set", &sets.join(",")]).unwrap();
+    let hooks = system.helm(&["get", "hooks", RELEASE]).unwrap();
+    for (scheme, face, port) in [("https", "http", 443), ("wss", "websocket", 443), ("mqtts", "mqtt", 8883)] {
+        let url = format!("--url={scheme}://tidegate-{face}.{NAMESPACE}.svc:{port}");
+        assert!(hooks.lines().any(|line| line.trim() == format!("- {url}")), "{url} is not checked: {hooks}");
+    }
+    // It passes when each of its containers does.
+    system.helm(&["test", RELEASE]).unwrap();
+    system.install(&chart()).unwrap();
+    system.kubectl(&["--namespace", NAMESPACE, "delete", "secret", "servers"]).unwrap().ok().unwrap();
 }
 
 #[test]
