@@ -22,8 +22,8 @@ pub(crate) struct Observed {
 /// An observation.
 struct Watched {
     observer: Observer<Peer>,
-    /// Who it was when it began: what its subscription tells comes under this name.
-    name: Observer<Peer>,
+    /// What its subscription tells comes under this, whoever observes by now.
+    number: u64,
     observed: Observed,
     stop: AbortHandle,
 }
@@ -38,16 +38,22 @@ impl Drop for Watched {
 pub(crate) struct Observers {
     /// Those of one peer together: it has few, and when it is gone, they are.
     watched: BTreeMap<Peer, Vec<Watched>>,
-    events: SelectAll<BoxStream<'static, (Observer<Peer>, SubscriptionEvent)>>,
+    /// By whose it is, and its number.
+    events: SelectAll<BoxStream<'static, ((Peer, u64), SubscriptionEvent)>>,
+    last_number: u64,
 }
 
 impl Observers {
     /// One more, which was told this.
     pub(crate) fn add(&mut self, observer: Observer<Peer>, subscription: Subscription, observed: Observed) {
-        let (told, stop) = subscription.named(observer.clone());
+        self.last_number += 1;
+        let (peer, number) = (*observer.peer(), self.last_number);
+        let (told, stop) = subscription.named((peer, number));
         self.events.push(told);
-        let name = observer.clone();
-        self.watched.entry(*observer.peer()).or_default().push(Watched { observer, name, observed, stop });
+        let own = self.watched.entry(peer).or_default();
+        // Most have one.
+        own.reserve_exact(1);
+        own.push(Watched { observer, number, observed, stop });
     }
 
     /// One takes the place of another, with its subscription: what waits in that is told to it. Whether there was the other.
@@ -86,9 +92,9 @@ impl Observers {
 
     /// Waits for what comes next, and to whom; for ever while there is none. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> (Observer<Peer>, SubscriptionEvent) {
-        while let Some((name, told)) = self.events.next().await {
-            let own = self.watched.get(name.peer()).map(Vec::as_slice).unwrap_or_default();
-            if let Some(watched) = own.iter().find(|watched| watched.name == name) {
+        while let Some(((peer, number), told)) = self.events.next().await {
+            let own = self.watched.get(&peer).map(Vec::as_slice).unwrap_or_default();
+            if let Some(watched) = own.iter().find(|watched| watched.number == number) {
                 return (watched.observer.clone(), told);
             }
         }
