@@ -538,9 +538,9 @@ impl<A: Address> Endpoint<A> {
 
     /// One of the first that could be forgotten, which may have come after they were looked at.
     fn first_idle(&self, for_peer: &A) -> Option<A> {
-        let first = self.timers.iter().take(EVICTION_TRIES_AHEAD).map(|(_, address)| address);
-        let is_idle = |address: &&A| *address != for_peer && self.peers.get(address).is_some_and(Peer::is_idle);
-        first.into_iter().find(is_idle).cloned()
+        let mut first = self.timers.iter().take(EVICTION_TRIES_AHEAD).map(|(_, address)| address);
+        let is_idle = |address: &&A| *address != for_peer && self.peers.get(*address).is_some_and(Peer::is_idle);
+        first.find(is_idle).cloned()
     }
 
     /// The peer behind those that were looked at, and when it is due.

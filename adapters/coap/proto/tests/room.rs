@@ -117,6 +117,15 @@ fn observe(server: &mut Endpoint<u32>, peer: u32, now: Instant) {
     while server.poll_output().is_some() {}
 }
 
+/// One that is not refused.
+fn publish(server: &mut Endpoint<u32>, peer: u32, now: Instant) {
+    server.handle_datagram(peer, &post(), now);
+    let output = server.poll_output();
+    let Some(Output::Request { ticket, .. }) = output else { unreachable!("peer {peer} is asked: {output:?}") };
+    assert!(server.respond(ticket, Response::of(Code::CHANGED), now));
+    while server.poll_output().is_some() {}
+}
+
 /// However many of those that came first observe, so that nothing of them is to be forgotten: who came after them makes room.
 #[test]
 fn who_observes_keeps_nobody_out_whose_place_another_can_take() {
@@ -128,12 +137,7 @@ fn who_observes_keeps_nobody_out_whose_place_another_can_take() {
         observe(&mut server, peer, now + Duration::from_millis(peer.into()));
     }
     for peer in OBSERVERS..5_000 {
-        let now = now + Duration::from_millis(peer.into());
-        server.handle_datagram(peer, &post(), now);
-        let output = server.poll_output();
-        let Some(Output::Request { ticket, .. }) = output else { unreachable!("peer {peer} is asked: {output:?}") };
-        assert!(server.respond(ticket, Response::of(Code::CHANGED), now));
-        while server.poll_output().is_some() {}
+        publish(&mut server, peer, now + Duration::from_millis(peer.into()));
     }
     assert_eq!(server.held().observations, 500);
     assert_eq!((server.counts().overload, server.counts().evicted), (0, 4_000));
@@ -151,11 +155,7 @@ fn who_came_a_moment_ago_makes_room_where_nobody_else_can() {
     }
     // A burst of more than there is room for: all of them came just now.
     for peer in OBSERVERS..5_000 {
-        server.handle_datagram(peer, &post(), now + Duration::from_millis(1));
-        let output = server.poll_output();
-        let Some(Output::Request { ticket, .. }) = output else { unreachable!("peer {peer} is asked: {output:?}") };
-        assert!(server.respond(ticket, Response::of(Code::CHANGED), now + Duration::from_millis(1)));
-        while server.poll_output().is_some() {}
+        publish(&mut server, peer, now + Duration::from_millis(1));
     }
     assert_eq!((server.held().observations, server.counts().overload), (900, 0));
 }
